@@ -1,0 +1,56 @@
+//! `[agent]`: how the process runs. Ours; the reference proxy does not know this table.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::section::{self, Section};
+use crate::storage_proxy::{DAY, MINUTE, SECOND};
+use crate::value::ManagerVersion;
+
+/// `[agent]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// Serve as uid 0 instead of refusing to.
+    pub allow_root: bool,
+    /// Most threads for file work that would block.
+    pub blocking_threads: usize,
+    /// How long a stopping agent lets transfers finish.
+    pub shutdown_timeout: Duration,
+    /// How long the reply to a clone request waits for the copy.
+    pub clone_wait: Duration,
+    /// The manager's release, where known.
+    pub manager_version: Option<ManagerVersion>,
+    /// How long a finished task can be asked for.
+    pub task_retention: Duration,
+    /// Where tasks are kept over a restart, absolute; by default the directory that systemd made
+    /// (`StateDirectory=`). `None` means that they are not kept.
+    pub state_directory: Option<PathBuf>,
+}
+
+/// The defaults.
+impl Default for Agent {
+    fn default() -> Self {
+        section::defaults(Agent::read)
+    }
+}
+
+impl Agent {
+    pub(crate) fn read(s: &Section<'_>) -> Self {
+        Self {
+            allow_root: s.value_or("allow-root", false),
+            blocking_threads: s.within("blocking-threads", 128, 4..=4096),
+            shutdown_timeout: s.within("shutdown-timeout", MINUTE, Duration::ZERO..=DAY),
+            // A manager gives up after 300 s, so a longer wait would only look like a failure to it.
+            clone_wait: s.within("clone-wait", SECOND * 20, Duration::ZERO..=SECOND * 240),
+            manager_version: s.value("manager-version"),
+            task_retention: s.within("task-retention", DAY, MINUTE..=DAY * 365),
+            state_directory: s.path("state-directory").or_else(|| state_directory_of_systemd(s)),
+        }
+    }
+}
+
+/// systemd.exec(5): several directories are separated by colons.
+fn state_directory_of_systemd(s: &Section<'_>) -> Option<PathBuf> {
+    let list = (s.context().env)("STATE_DIRECTORY")?;
+    std::env::split_paths(&list).find(|path| path.is_absolute())
+}
