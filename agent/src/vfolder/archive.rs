@@ -1,0 +1,193 @@
+//! Writes files and directories as one ZIP archive into a stream.
+//!
+//! Sizes are not known before the content has been read, so each entry is followed by a data descriptor; the
+//! archive turns to ZIP64 where it must. Content that does not compress is passed through as stored blocks of
+//! a deflate stream, which readers of a stream can still follow. Links, FIFOs, sockets and devices are left
+//! out; a file is cut at the size it had when it was opened, and a file that has become shorter ends the
+//! archive with an error: the reader must not take a part for the whole.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
+use rawzip::path::EntryPath;
+use rawzip::time::UtcDateTime;
+use rawzip::{CompressionMethod, ZipArchiveWriter};
+
+use crate::error::OpError;
+use crate::fs::{Dir, FileKind, Name, RelPath, Stat, is_not_regular};
+use crate::tree::{Walk, WalkLimits};
+
+/// The staging directory of uploads is no content.
+const STAGING: &[u8] = b".upload";
+
+/// As much of a file as decides whether it is worth compressing.
+const SAMPLE: usize = 64 * 1024;
+
+/// Effort of compression: about as fast as the disk, a few per cent larger than the usual level 6.
+const LEVEL: u32 = 3;
+
+/// What an archive may contain at most.
+#[derive(Debug, Clone, Copy)]
+pub struct ArchiveLimits {
+    /// Entries in all.
+    pub entries: usize,
+    /// Directories within each other.
+    pub depth: usize,
+}
+
+/// What goes into an archive.
+pub enum Content {
+    /// All below a directory, named from there.
+    Tree(Dir),
+    /// These entries of a vfolder, named from the vfolder's root.
+    Selection(Dir, Vec<RelPath>),
+}
+
+impl Content {
+    /// A selection whose entries all exist and are regular files or directories themselves, none twice.
+    pub fn selection(folder: Dir, mut paths: Vec<RelPath>) -> Result<Self, OpError> {
+        for path in &paths {
+            check(&folder, path)?;
+        }
+        paths.sort();
+        paths.dedup();
+        let all = paths.clone();
+        paths
+            .retain(|path| !all.iter().any(|other| other != path && path.names().starts_with(other.names())));
+        Ok(Content::Selection(folder, paths))
+    }
+}
+
+fn check(folder: &Dir, path: &RelPath) -> Result<(), OpError> {
+    let Some((parent, name)) = path.split_last() else { return Ok(()) };
+    let stat = folder.open_dir(&parent).and_then(|dir| dir.stat(name)).map_err(|e| OpError::fs(e, path))?;
+    match stat.kind {
+        FileKind::File | FileKind::Dir => Ok(()),
+        _ => Err(OpError::Refused {
+            reason: "only regular files and directories can be archived".into(),
+            paths: vec![path.to_string()],
+        }),
+    }
+}
+
+/// Writes the whole archive. An error of any entry ends it.
+pub fn write<W: Write>(content: &Content, limits: ArchiveLimits, out: W) -> io::Result<()> {
+    let mut archive = Archive { zip: ZipArchiveWriter::new(out), limits, entries: 0 };
+    match content {
+        Content::Tree(dir) => archive.tree(dir, b"", true)?,
+        Content::Selection(folder, paths) => {
+            for path in paths {
+                archive.selected(folder, path)?;
+            }
+        }
+    }
+    archive.zip.finish().map_err(zip_error)?.flush()
+}
+
+struct Archive<W> {
+    zip: ZipArchiveWriter<W>,
+    limits: ArchiveLimits,
+    entries: usize,
+}
+
+impl<W: Write> Archive<W> {
+    fn selected(&mut self, folder: &Dir, path: &RelPath) -> io::Result<()> {
+        let Some((parent, name)) = path.split_last() else { return self.tree(folder, b"", true) };
+        let parent = folder.open_dir(&parent)?;
+        let stat = parent.stat(name)?;
+        self.entry(&parent, name, &path.to_bytes(), &stat)?;
+        if stat.kind == FileKind::Dir {
+            self.tree(&folder.open_dir(path)?, &path.to_bytes(), false)?;
+        }
+        Ok(())
+    }
+
+    /// All below a directory, with `prefix` before each path.
+    fn tree(&mut self, dir: &Dir, prefix: &[u8], is_root: bool) -> io::Result<()> {
+        let staging = if is_root { Name::new(STAGING).ok() } else { None };
+        let limits = WalkLimits { depth: self.limits.depth, skip_top: staging.into_iter().collect() };
+        for entry in Walk::new(dir, limits)? {
+            let entry = entry.map_err(|problem| problem.cause)?;
+            let path = [prefix, entry.path.as_slice()];
+            let path = if prefix.is_empty() { entry.path.clone() } else { path.join(&b'/') };
+            self.entry(&entry.parent, &entry.name, &path, &entry.stat)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, parent: &Dir, name: &Name, path: &[u8], stat: &Stat) -> io::Result<()> {
+        self.entries += 1;
+        if self.entries > self.limits.entries {
+            let most = self.limits.entries;
+            return Err(io::Error::other(format!("more than {most} entries (limit limits.archive-entries)")));
+        }
+        let time = UtcDateTime::from_unix(stat.mtime.secs);
+        match stat.kind {
+            FileKind::Dir => {
+                let directory = self.zip.new_dir(entry_path(path, true));
+                directory
+                    .last_modified(time)
+                    .unix_permissions(stat.mode)
+                    .create()
+                    .map_err(zip_error)
+                    .map(drop)
+            }
+            FileKind::File => match parent.open_file_nofollow(name) {
+                // Replaced by something else, or removed, since the directory was read.
+                Err(error) if is_not_regular(&error) || error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
+                Ok((file, stat)) => self.file(&file, path, &stat, time),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn file(&mut self, file: &File, path: &[u8], stat: &Stat, time: UtcDateTime) -> io::Result<()> {
+        let mut content = file.take(stat.size);
+        let mut sample = Vec::with_capacity(SAMPLE.min(usize::try_from(stat.size).unwrap_or(SAMPLE)));
+        content.by_ref().take(SAMPLE as u64).read_to_end(&mut sample)?;
+        let level = if compresses(&sample)? { Compression::new(LEVEL) } else { Compression::none() };
+        let entry = self.zip.new_file(entry_path(path, false)).compression_method(CompressionMethod::DEFLATE);
+        let entry = entry.last_modified(time).unix_permissions(stat.mode).start();
+        let (mut entry, config) = entry.map_err(zip_error)?;
+        let mut writer = config.wrap(DeflateEncoder::new(&mut entry, level));
+        writer.write_all(&sample)?;
+        let copied = io::copy(&mut content, &mut writer)? + sample.len() as u64;
+        if copied < stat.size {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "a file became shorter while it was archived",
+            ));
+        }
+        let (encoder, descriptor) = writer.finish().map_err(zip_error)?;
+        encoder.finish()?;
+        entry.finish(descriptor).map_err(zip_error).map(drop)
+    }
+}
+
+/// Whether compressing is worth its time: the sample shrinks by a tenth.
+fn compresses(sample: &[u8]) -> io::Result<bool> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(sample)?;
+    Ok(encoder.finish()?.len() < sample.len() - sample.len() / 10)
+}
+
+/// The name in the archive. UTF-8 is marked as such; a backslash, a separator to some readers, becomes an
+/// underscore; other bytes are kept.
+fn entry_path(path: &[u8], directory: bool) -> EntryPath<'static> {
+    let mut path: Vec<u8> = path.iter().map(|byte| if *byte == b'\\' { b'_' } else { *byte }).collect();
+    if directory {
+        path.push(b'/');
+    }
+    match String::from_utf8(path) {
+        Ok(text) => EntryPath::conformant(Cow::<'static, str>::Owned(text)),
+        Err(bytes) => EntryPath::verbatim(Cow::<'static, [u8]>::Owned(bytes.into_bytes())),
+    }
+}
+
+fn zip_error(error: rawzip::Error) -> io::Error {
+    io::Error::other(error)
+}
