@@ -1,0 +1,177 @@
+//! One PATCH: from the check of its offset to what its end means for the session.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Buf;
+use futures_util::Stream;
+
+use super::checksum::Checksum;
+use super::error::UploadError;
+use super::finish;
+use super::holder::Lease;
+use super::receive::{End, Sink, Source, receive};
+use super::staging::{Found, Staging};
+use super::{SyncPolicy, Upload, Uploads, blocking, find};
+use crate::fs::Dir;
+
+/// A session that is ready to receive a body.
+pub struct Writing {
+    uploads: Arc<Uploads>,
+    upload: Upload,
+    folder: Dir,
+    /// Nothing if the session is finished already and the request repeats the last one without a body.
+    staging: Option<Staging>,
+    length: Option<u64>,
+    checksum: Option<Checksum>,
+    // Let go last.
+    lease: Lease,
+}
+
+impl Writing {
+    /// Finds the session and checks the request against it. Blocks.
+    pub(super) fn open(
+        uploads: Arc<Uploads>,
+        lease: Lease,
+        upload: Upload,
+        offset: u64,
+        length: Option<u64>,
+        checksum: Option<Checksum>,
+    ) -> Result<Self, UploadError> {
+        let folder = upload.volume.vfolder(&upload.vfid)?;
+        let found = find(&folder, &upload)?;
+        let actual = found.offset(upload.size)?;
+        if actual != offset {
+            return Err(UploadError::OffsetMismatch { actual });
+        }
+        if length.is_some_and(|length| length > upload.size.saturating_sub(offset)) {
+            return Err(UploadError::TooLong { offset, size: upload.size });
+        }
+        lease.set_durable(offset);
+        let staging = match found {
+            Found::Open(staging) => Some(staging),
+            Found::Locked(_) => return Err(UploadError::Held),
+            Found::Done | Found::Missing => None,
+        };
+        if let Some(staging) = &staging {
+            finish::check(&folder, &upload.target)?;
+            if checksum.is_some() {
+                staging.begin_unverified().map_err(|error| UploadError::storage(error, offset))?;
+            }
+        }
+        Ok(Writing { uploads, upload, folder, staging, length, checksum, lease })
+    }
+
+    /// Stores the body and answers with the new offset. Bytes of a body that breaks off are kept, unless they
+    /// were to be verified by a checksum.
+    ///
+    /// Runs to its end even if the connection is gone, so it must not be dropped halfway: spawn it.
+    pub async fn receive<S, B, E>(self, body: &mut S) -> Result<u64, UploadError>
+    where
+        S: Stream<Item = Result<B, E>> + Unpin,
+        B: Buf,
+    {
+        let Writing { uploads, upload, folder, staging, length, checksum, lease } = self;
+        let Some(staging) = staging else { return Ok(upload.size) };
+        let begin = staging.offset;
+        let file = duplicate(&staging.file, begin)?;
+        let room = upload.size.saturating_sub(begin);
+        let source = Source { body, room, idle: uploads.settings.body_idle, lease: &lease };
+        let (sink, end) = receive(source, Sink { file, offset: begin, checksum: checksum.clone() }).await;
+        let received = Received { verify: checksum.is_some(), sink, end, length };
+        blocking(move || {
+            let outcome = received.settle(&uploads, &folder, staging, &upload);
+            drop(lease);
+            outcome
+        })
+        .await
+    }
+}
+
+fn duplicate(file: &File, offset: u64) -> Result<Arc<File>, UploadError> {
+    file.try_clone().map(Arc::new).map_err(|error| UploadError::storage(error, offset))
+}
+
+/// What came of a body.
+struct Received {
+    verify: bool,
+    sink: Option<Sink>,
+    end: End,
+    length: Option<u64>,
+}
+
+impl Received {
+    /// Makes the session's state durable, finishes the upload if it is complete, and says the new offset.
+    fn settle(
+        self,
+        uploads: &Uploads,
+        folder: &Dir,
+        mut staging: Staging,
+        upload: &Upload,
+    ) -> Result<u64, UploadError> {
+        let begin = staging.offset;
+        let verify = self.verify;
+        let (outcome, end) = self.judge(begin, upload.size);
+        keep(uploads, &mut staging, end, verify)?;
+        outcome?;
+        if staging.offset == upload.size {
+            uploads.finish(folder, staging, upload)?;
+        }
+        Ok(end)
+    }
+
+    /// The reply, and up to where the stored bytes count.
+    fn judge(self, begin: u64, size: u64) -> (Result<(), UploadError>, u64) {
+        let Some(sink) = self.sink else {
+            let source = io::Error::other("writing failed inside");
+            return (Err(UploadError::Storage { offset: begin, source }), begin);
+        };
+        let reached = if self.verify { begin } else { sink.offset };
+        let short = self.length.is_some_and(|length| sink.offset - begin < length);
+        match self.end {
+            End::Complete if short => (Err(UploadError::Broken { offset: reached }), reached),
+            End::Complete => match sink.checksum.map(Checksum::matches) {
+                Some(false) => (Err(UploadError::Checksum { offset: begin }), begin),
+                _ => (Ok(()), sink.offset),
+            },
+            End::Broken => (Err(UploadError::Broken { offset: reached }), reached),
+            End::TakenOver => (Err(UploadError::TakenOver { offset: reached }), reached),
+            End::TooLong => (Err(UploadError::TooLong { offset: begin, size }), begin),
+            End::Failed(error) => (Err(UploadError::storage(error, reached)), reached),
+        }
+    }
+}
+
+/// Cuts the file off at `end` and makes it durable as the settings want it.
+///
+/// When that fails nothing is known of the new bytes, so the session goes back to where it was.
+fn keep(uploads: &Uploads, staging: &mut Staging, end: u64, verify: bool) -> Result<(), UploadError> {
+    let begin = staging.offset;
+    let outcome = (|| {
+        if staging.file.metadata()?.len() != end {
+            staging.file.set_len(end)?;
+        }
+        let durable = match uploads.settings.sync {
+            SyncPolicy::EachPatch => true,
+            SyncPolicy::Last => verify,
+            SyncPolicy::Never => false,
+        };
+        if durable && end > begin {
+            staging.file.sync_data()?;
+        }
+        if verify { staging.forget_unverified() } else { Ok(()) }
+    })();
+    match outcome {
+        Ok(()) => {
+            staging.offset = end;
+            Ok(())
+        }
+        Err(error) => {
+            if let Err(error) = staging.truncate(begin) {
+                tracing::error!(session = %staging.session, %error, "a staging file could not be cut off");
+            }
+            Err(UploadError::storage(error, begin))
+        }
+    }
+}
