@@ -1,0 +1,171 @@
+//! `GET` and `HEAD /download`: a file, in ranges where asked for, or a directory as an archive.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use warp::http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    HeaderValue, LAST_MODIFIED, RANGE,
+};
+use warp::http::{HeaderMap, Method, StatusCode};
+
+use super::archive;
+use super::conditional::{Validators, Verdict};
+use super::disposition::attachment;
+use super::query::Query;
+use super::range::{Asked, parse};
+use super::tokens::{missing, refusal};
+use crate::api::body::{FileRange, file_reply};
+use crate::api::problem::{Problem, Reply};
+use crate::api::routes::empty_reply;
+use crate::app::{App, blocking};
+use crate::error::OpError;
+use crate::fs::{Dir, RelPath, Stat, is_not_regular};
+use crate::token::DownloadClaims;
+use crate::vfolder::archive::Content;
+
+/// What a path turned out to be.
+enum Found {
+    File(File, Stat),
+    Directory(Dir),
+    /// A FIFO, socket or device.
+    Other,
+}
+
+/// Answers both methods.
+pub(super) async fn download(
+    app: Arc<App>,
+    method: Method,
+    headers: HeaderMap,
+    query: Query,
+) -> Result<Reply, Problem> {
+    let claims: DownloadClaims = app.tokens.verify(query.token()?).map_err(refusal)?;
+    let (wants_archive, no_cache) = (query.flag("archive")?, query.flag("no_cache")?);
+    let path = path(query.get("dst_dir"), &claims.relpath.0).map_err(|_| missing())?;
+    let name = path
+        .names()
+        .last()
+        .map_or_else(|| claims.vfid.dir_names()[2].clone().into(), |n| n.as_bytes().to_vec());
+    let mut reply = match find(&app, &claims, path).await? {
+        Found::File(file, stat) => send_file(file, &stat, &method, &headers, &name),
+        Found::Directory(dir) if wants_archive => {
+            if method == Method::HEAD {
+                archive_head(&name)
+            } else {
+                archive::reply(&app, Content::Tree(dir), &zip_name(&name))?
+            }
+        }
+        Found::Directory(_) | Found::Other => {
+            return Err(Problem::invalid("The file is not a regular file."));
+        }
+    };
+    if no_cache {
+        reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    Ok(reply)
+}
+
+/// `dst_dir`, despite its name, comes between the vfolder's root and the token's path.
+fn path(dst_dir: Option<&[u8]>, relpath: &[u8]) -> Result<RelPath, crate::fs::PathError> {
+    RelPath::parse(dst_dir.unwrap_or_default())?.join(&RelPath::parse(relpath)?)
+}
+
+/// Opens what the token names. What is missing and what lies outside look the same to a client.
+async fn find(app: &Arc<App>, claims: &DownloadClaims, path: RelPath) -> Result<Found, Problem> {
+    let (app, unmanaged_path) = (Arc::clone(app), claims.unmanaged_path.clone());
+    let (volume, id) = (app.volumes.get(&claims.volume)?, claims.vfid);
+    let opened = blocking(move || {
+        let folder = match (unmanaged(&app, unmanaged_path.as_deref()), volume) {
+            (Some(root), _) => Dir::open_root(&root).map_err(|e| OpError::fs(e, &RelPath::root()))?,
+            (None, crate::volume::VolumeRef::Real(volume)) => volume.vfolder(&id)?,
+            (None, crate::volume::VolumeRef::Noop) => return Err(OpError::VfolderNotFound(id)),
+        };
+        open(&folder, &path)
+    });
+    opened.await.map_err(|problem| match problem.status() {
+        StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => missing(),
+        _ => problem,
+    })
+}
+
+fn open(folder: &Dir, path: &RelPath) -> Result<Found, OpError> {
+    match folder.open_file(path) {
+        Ok((file, stat)) => Ok(Found::File(file, stat)),
+        Err(error) if is_not_regular(&error) => Ok(Found::Other),
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            folder.open_dir(path).map(Found::Directory).map_err(|e| OpError::fs(e, path))
+        }
+        Err(error) => Err(OpError::fs(error, path)),
+    }
+}
+
+/// A directory of the host that a token names instead of the vfolder: only below a root that the operator listed.
+fn unmanaged(app: &App, path: Option<&str>) -> Option<PathBuf> {
+    let resolved = std::fs::canonicalize(Path::new(path?)).ok()?;
+    let allowed = &app.config.download.unmanaged_roots;
+    allowed.iter().any(|root| resolved.starts_with(root)).then_some(resolved)
+}
+
+fn send_file(file: File, stat: &Stat, method: &Method, headers: &HeaderMap, name: &[u8]) -> Reply {
+    let validators = Validators::of(stat, SystemTime::now());
+    let whole = FileRange { start: 0, length: stat.size };
+    let mut reply = match validators.judge(headers) {
+        Verdict::NotModified => empty_reply(StatusCode::NOT_MODIFIED),
+        Verdict::Failed => empty_reply(StatusCode::PRECONDITION_FAILED),
+        Verdict::Proceed if method == Method::HEAD => {
+            let mut reply = Reply::default();
+            reply.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(stat.size));
+            reply
+        }
+        Verdict::Proceed => match asked(headers, &validators, stat.size) {
+            Asked::Everything => file_reply(Arc::new(file), whole),
+            Asked::Part(range) => part(file, range, stat.size),
+            Asked::Unsatisfiable => {
+                let mut reply = empty_reply(StatusCode::RANGE_NOT_SATISFIABLE);
+                insert(&mut reply, CONTENT_RANGE, &format!("bytes */{}", stat.size));
+                reply
+            }
+        },
+    };
+    insert(&mut reply, ETAG, &validators.etag);
+    insert(&mut reply, LAST_MODIFIED, &validators.last_modified());
+    reply.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    reply.headers_mut().insert(CONTENT_DISPOSITION, attachment(name));
+    reply
+}
+
+fn asked(headers: &HeaderMap, validators: &Validators, size: u64) -> Asked {
+    match headers.get(RANGE) {
+        Some(value) if validators.range_applies(headers) => parse(value.as_bytes(), size),
+        _ => Asked::Everything,
+    }
+}
+
+fn part(file: File, range: FileRange, size: u64) -> Reply {
+    let mut reply = file_reply(Arc::new(file), range);
+    *reply.status_mut() = StatusCode::PARTIAL_CONTENT;
+    let last = (range.start + range.length).saturating_sub(1);
+    insert(&mut reply, CONTENT_RANGE, &format!("bytes {}-{last}/{size}", range.start));
+    reply
+}
+
+fn insert(reply: &mut Reply, name: warp::http::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        reply.headers_mut().insert(name, value);
+    }
+}
+
+fn zip_name(name: &[u8]) -> Vec<u8> {
+    [name, b".zip"].concat()
+}
+
+fn archive_head(name: &[u8]) -> Reply {
+    let mut reply = Reply::default();
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/zip"));
+    reply.headers_mut().insert(CONTENT_DISPOSITION, attachment(&zip_name(name)));
+    reply
+}

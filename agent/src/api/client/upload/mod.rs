@@ -1,0 +1,163 @@
+//! `/upload`: tus 1.0 without creation, which is the manager's, and with the extensions checksum,
+//! termination and expiration.
+//!
+//! Every reply, refusals included, carries the cross-origin headers: a browser hides a reply without them
+//! from its page, which then cannot tell a mistake from a broken network.
+
+mod body;
+mod headers;
+mod refusal;
+
+use std::sync::Arc;
+
+use bytes::Buf;
+use futures_util::Stream;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::http::{HeaderMap, Method, StatusCode};
+
+use self::body::Body;
+use self::headers::{Patch, check_version, describe, discover, dress};
+use self::refusal::refusal;
+use super::query::Query;
+use super::{query, tokens};
+use crate::api::problem::{Problem, Reply};
+use crate::api::routes::{allow, empty_reply, with};
+use crate::app::App;
+use crate::token::UploadClaims;
+use crate::vfolder::upload::{Upload, UploadError, target};
+
+const METHODS: &str = "OPTIONS, HEAD, PATCH, DELETE";
+
+/// The route. It answers every method itself.
+pub(super) fn routes(app: &Arc<App>) -> BoxedFilter<(Reply,)> {
+    warp::path("upload")
+        .and(warp::path::end())
+        .and(with(app))
+        .and(warp::method())
+        .and(warp::filters::header::headers_cloned())
+        .and(query())
+        .and(warp::body::stream())
+        .then(|app, method, headers: HeaderMap, query, stream| async move {
+            let body = Body::new(Box::pin(stream), &headers);
+            dress(answer(app, method, &headers, &query, body).await)
+        })
+        .boxed()
+}
+
+async fn answer<S, B, E>(
+    app: Arc<App>,
+    method: Method,
+    headers: &HeaderMap,
+    query: &Query,
+    body: Body<S>,
+) -> Reply
+where
+    S: Stream<Item = Result<B, E>> + Send + Unpin + 'static,
+    B: Buf + Send + 'static,
+    E: Send + 'static,
+{
+    if method == Method::OPTIONS {
+        let max_size = app.config.storage_proxy.max_upload_size.bytes();
+        return body.leave(discover(empty_reply(StatusCode::OK), headers, max_size));
+    }
+    let (upload, verb) = match read(&app, &method, headers, query) {
+        Ok(request) => request,
+        Err(problem) => return body.leave(problem.reply()),
+    };
+    let (size, expires) = (upload.size, upload.expires);
+    let (outcome, body) = match verb {
+        Verb::Head => (app.uploads.offset(upload).await.map(Some), Some(body)),
+        Verb::Delete => (app.uploads.terminate(upload).await.map(|()| None), Some(body)),
+        Verb::Patch(patch) => store(&app, upload, patch, body).await,
+    };
+    let reply = match outcome {
+        Ok(offset) => {
+            let status = if method == Method::HEAD { StatusCode::OK } else { StatusCode::NO_CONTENT };
+            describe(empty_reply(status), offset, size, expires)
+        }
+        Err(error) => {
+            let offset = error.offset();
+            describe(refusal(error).reply(), offset, size, expires)
+        }
+    };
+    match body {
+        Some(body) => body.leave(reply),
+        None => reply,
+    }
+}
+
+/// What a request wants done.
+enum Verb {
+    Head,
+    Patch(Patch),
+    Delete,
+}
+
+/// Reads everything but the body.
+fn read(app: &App, method: &Method, headers: &HeaderMap, query: &Query) -> Result<(Upload, Verb), Problem> {
+    if ![Method::HEAD, Method::PATCH, Method::DELETE].contains(method) {
+        let problem =
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method Not Allowed");
+        return Err(allow(problem, METHODS));
+    }
+    check_version(headers)?;
+    let upload = named(app, query)?;
+    let verb = match *method {
+        Method::HEAD => Verb::Head,
+        Method::DELETE => Verb::Delete,
+        _ => Verb::Patch(Patch::read(headers)?),
+    };
+    Ok((upload, verb))
+}
+
+/// The upload that the token and `dst_dir` name.
+fn named(app: &App, query: &Query) -> Result<Upload, Problem> {
+    let claims: UploadClaims = app.tokens.verify(query.token()?).map_err(tokens::refusal)?;
+    check_size(claims.size, app.config.storage_proxy.max_upload_size.bytes())?;
+    let target = target(query.get("dst_dir"), &claims.relpath.0).map_err(refusal)?;
+    Ok(Upload {
+        volume: app.volumes.real(&claims.volume)?,
+        vfid: claims.vfid,
+        session: claims.session,
+        size: claims.size,
+        target,
+        expires: claims.exp,
+    })
+}
+
+/// Another proxy with the same secret may have made the token with other settings.
+fn check_size(size: u64, most: u64) -> Result<(), Problem> {
+    if size <= most {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "storage/upload-too-long", "Upload Too Long")
+        .msg(format!("the upload's size of {size} bytes is above max-upload-size ({most} bytes)")))
+}
+
+/// Stores a body and says the new offset. Gives back what is left of the body, unless storing it panicked.
+async fn store<S, B, E>(
+    app: &Arc<App>,
+    upload: Upload,
+    patch: Patch,
+    mut body: Body<S>,
+) -> (Result<Option<u64>, UploadError>, Option<Body<S>>)
+where
+    S: Stream<Item = Result<B, E>> + Send + Unpin + 'static,
+    B: Buf + Send + 'static,
+    E: Send + 'static,
+{
+    let writing = match app.uploads.begin(upload, patch.offset, patch.length, patch.checksum).await {
+        Ok(writing) => writing,
+        Err(error) => return (Err(error), Some(body)),
+    };
+    // When the connection breaks this handler is dropped; what has arrived is to be kept all the same.
+    let storing = tokio::spawn(async move {
+        let outcome = writing.receive(&mut body).await;
+        (outcome, body)
+    });
+    match storing.await {
+        Ok((outcome, body)) => (outcome.map(Some), Some(body)),
+        Err(_) => (Err(UploadError::failed_inside()), None),
+    }
+}

@@ -1,0 +1,82 @@
+//! Error replies of `/upload`.
+
+use warp::http::StatusCode;
+
+use crate::api::problem::Problem;
+use crate::error::OpError;
+use crate::vfolder::upload::UploadError;
+
+const CONFLICT: &str = "storage-proxy_update_conflict";
+
+/// The reply to an upload that does not go on.
+pub(super) fn refusal(error: UploadError) -> Problem {
+    let msg = error.to_string();
+    if let UploadError::Storage { source, .. } = &error {
+        tracing::error!(error = %source, "an upload could not be stored");
+    }
+    let problem = match error {
+        UploadError::NoSession => Problem::new(
+            StatusCode::NOT_FOUND,
+            "storage/tus-session-not-found",
+            "TUS upload session not found",
+        )
+        .code("storage-proxy_read_not-found"),
+        UploadError::OffsetMismatch { .. } => {
+            Problem::new(StatusCode::CONFLICT, "storage/upload-offset-mismatch", "Upload Offset Mismatch")
+                .code(CONFLICT)
+        }
+        UploadError::Held => Problem::new(
+            StatusCode::CONFLICT,
+            "storage/tus-lease-held",
+            "TUS session lease is held by another storage-proxy",
+        )
+        .code(CONFLICT),
+        UploadError::TakenOver { .. } => {
+            Problem::new(StatusCode::CONFLICT, "storage/tus-lease-lost", "TUS session lease lost mid-write")
+                .code(CONFLICT)
+        }
+        UploadError::TooLong { .. } => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "storage/upload-too-long", "Upload Too Long")
+        }
+        UploadError::Checksum { .. } => {
+            Problem::new(checksum_mismatch(), "storage/checksum-mismatch", "Checksum Mismatch")
+        }
+        UploadError::Broken { .. } => {
+            Problem::new(StatusCode::BAD_REQUEST, "storage/malformed-request", "Incomplete request body")
+        }
+        UploadError::Full { .. } => full(),
+        UploadError::Storage { .. } => Problem::internal(""),
+        UploadError::TargetIsDirectory(_) => {
+            Problem::new(StatusCode::CONFLICT, "storage/fs/refused", "Filesystem Operation Refused")
+                .code("vfolder_access_invalid-parameters")
+        }
+        UploadError::Target { .. } => {
+            Problem::new(StatusCode::BAD_REQUEST, "storage/subpath/invalid", "Invalid Subpath")
+                .code("vfolder_access_invalid-parameters")
+        }
+        UploadError::Op(error) => return operation(error),
+    };
+    problem.msg(msg)
+}
+
+/// Elsewhere a failed file operation is the caller's mistake; here the caller named no file that could fail.
+fn operation(error: OpError) -> Problem {
+    match &error {
+        OpError::Fs { source, .. } if is_full(source) => full().msg(error.to_string()),
+        OpError::Fs { .. } => Problem::from(error).with_status(StatusCode::INTERNAL_SERVER_ERROR),
+        _ => Problem::from(error),
+    }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
+fn full() -> Problem {
+    Problem::new(StatusCode::INSUFFICIENT_STORAGE, "storage/no-space", "Insufficient Storage")
+}
+
+/// 460, which tus defines for this and HTTP does not know.
+fn checksum_mismatch() -> StatusCode {
+    StatusCode::from_u16(460).unwrap_or(StatusCode::BAD_REQUEST)
+}
