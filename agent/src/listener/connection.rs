@@ -1,0 +1,130 @@
+//! The life of one connection: handshake, requests, and an end that the peer can understand.
+//!
+//! hyper drives the requests; this task decides when that is over. A connection is closed in the way of RFC 9112
+//! section 9.6: our side first, then what the peer still sends is read and thrown away for a moment. Otherwise the
+//! kernel answers those bytes with a reset, and a reply that was sent before (413, 401) is lost with it.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use warp::filters::BoxedFilter;
+
+use super::exchange::Exchanges;
+use super::stop::{Stage, Stopping};
+use super::transport::{Activity, Io, Transport};
+use super::{Limits, Shared};
+use crate::api::problem::Reply;
+
+/// How long a peer may go on sending what nobody will read.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Method, version and separators of a request line.
+const REQUEST_LINE: usize = 64;
+
+const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nServer: storage-agent\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// Serves one connection until it ends.
+pub(super) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    routes: BoxedFilter<(Reply,)>,
+    shared: Arc<Shared>,
+    mut stopping: Stopping,
+) {
+    let secure = tls.is_some();
+    let io = tokio::select! {
+        io = handshake(stream, tls, shared.limits.header_timeout) => io,
+        () = stopping.reached(Stage::Draining) => return,
+    };
+    let io = match io {
+        Ok(io) => io,
+        Err(error) => {
+            tracing::debug!(api = shared.api, %peer, %error, "TLS handshake failed");
+            shared.metrics.handshake_failed(shared.api);
+            return;
+        }
+    };
+    let activity = Arc::new(Activity::default());
+    let transport = Transport::new(io, Arc::clone(&activity), &shared.limits);
+    let service =
+        Exchanges { shared: Arc::clone(&shared), activity: Arc::clone(&activity), peer, secure, routes };
+    let mut connection = protocol(&shared.limits).serve_connection(TokioIo::new(transport), service);
+
+    let mut draining = false;
+    let outcome = loop {
+        let next = if draining { Stage::Aborting } else { Stage::Draining };
+        tokio::select! {
+            outcome = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break Some(outcome),
+            () = stopping.reached(next) => {}
+        }
+        if draining {
+            break None;
+        }
+        draining = true;
+        Pin::new(&mut connection).graceful_shutdown();
+    };
+    if let Some(Err(error)) = &outcome {
+        tracing::debug!(api = shared.api, %peer, %error, "connection ended by an error");
+    }
+    if outcome.is_some() {
+        finish(connection.into_parts().io.into_inner(), &activity).await;
+    }
+    let (received, sent) = activity.bytes();
+    shared.metrics.connection_done(shared.api, received, sent);
+}
+
+fn protocol(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        // The transport watches the time for heads, so that a connection may rest longer between requests.
+        .header_read_timeout(None)
+        .max_headers(limits.header_fields)
+        .max_header_size(limits.header_size + limits.url_size + REQUEST_LINE)
+        .max_buf_size(limits.read_buffer)
+        // A peer that has shut down its sending side after a request still gets its reply.
+        .half_close(true);
+    builder
+}
+
+async fn handshake(stream: TcpStream, tls: Option<TlsAcceptor>, limit: Duration) -> io::Result<Io> {
+    let Some(tls) = tls else { return Ok(Io::Plain(stream)) };
+    let stream = timeout(limit, tls.accept(stream)).await??;
+    Ok(Io::Tls(Box::new(stream)))
+}
+
+/// Ends a connection on our side, then waits a moment for the peer to do the same.
+async fn finish(mut transport: Transport, activity: &Activity) {
+    let ended = timeout(LINGER, async {
+        if activity.head_late() {
+            transport.write_all(TOO_SLOW).await?;
+        }
+        transport.shutdown().await?;
+        transport.drain().await
+    });
+    // Whatever fails here fails for a peer that is gone.
+    let _ = ended.await;
+}
+
+/// Answers a connection that cannot be served, without reading a request.
+pub(super) async fn refuse(mut stream: TcpStream, reply: &[u8]) {
+    let refused = timeout(LINGER, async {
+        stream.write_all(reply).await?;
+        stream.shutdown().await?;
+        let mut scrap = [0; 4096];
+        while stream.read(&mut scrap).await? > 0 {}
+        io::Result::Ok(())
+    });
+    // Whatever fails here fails for a peer that is gone.
+    let _ = refused.await;
+}
