@@ -1,0 +1,24 @@
+//! The storage agent: a non-root daemon that serves Backend.AI's virtual folders over two HTTP APIs.
+//!
+//! Data flows one way: `listener` -> `api` -> `vfolder` operations -> `volume` -> file system.
+
+pub mod api;
+pub mod app;
+pub mod check;
+pub mod cli;
+pub mod demo;
+pub mod error;
+pub mod fs;
+pub mod health;
+pub mod identity;
+pub mod listener;
+pub mod logging;
+pub mod metrics;
+pub mod notify;
+pub mod pid_file;
+pub mod serve;
+pub mod tasks;
+pub mod token;
+pub mod tree;
+pub mod vfolder;
+pub mod volume;

@@ -1,0 +1,141 @@
+//! Logs: to standard error for a terminal or the journal, to a file that rotates itself, as text or as JSON.
+//!
+//! Whatever happens to the place where lines go (a full disk, a closed terminal), the service goes on; lines that
+//! cannot be written are lost. Crates below the agent may only warn: at lower levels they repeat headers.
+
+mod file;
+mod journal;
+
+use std::any::Any;
+use std::io::{self, IsTerminal};
+
+use config::{Console, Level, LogFile, LogFormat, Logging};
+use thiserror::Error;
+use tracing::Subscriber;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::{Format, JsonFields};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{Layer, fmt};
+
+use self::file::RotatingFile;
+use self::journal::Prioritised;
+use crate::listener::ACCESS_TARGET;
+
+/// Why there is no log.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// The log file cannot be opened.
+    #[error("logging.file: {path}: cannot be opened for writing: {source}", path = .path.display())]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The process logs already.
+    #[error(transparent)]
+    Twice(#[from] TryInitError),
+}
+
+type BoxedLayer<S> = Box<dyn Layer<S> + Send + Sync>;
+
+/// Begins to log as configured. Once per process.
+pub fn start(logging: &Logging) -> Result<(), LogError> {
+    let mut layers: Vec<BoxedLayer<_>> = Vec::new();
+    if let Some(settings) = &logging.console {
+        layers.push(console(settings));
+    }
+    if let Some(settings) = &logging.file {
+        layers.push(file(settings)?);
+    }
+    tracing_subscriber::registry().with(layers.with_filter(filter(logging.level))).try_init()?;
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, "{}", said(panic.payload()));
+    }));
+    Ok(())
+}
+
+/// What a panic said.
+pub(crate) fn said(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("panic")
+}
+
+/// The agent's own lines from `level`, everybody else's from warnings.
+fn filter(level: Level) -> Targets {
+    let own = match level {
+        Level::Trace => LevelFilter::TRACE,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Info => LevelFilter::INFO,
+        Level::Warning => LevelFilter::WARN,
+        Level::Error => LevelFilter::ERROR,
+    };
+    Targets::new()
+        .with_default(own.min(LevelFilter::WARN))
+        .with_target("storage_agent", own)
+        .with_target(ACCESS_TARGET, own)
+}
+
+fn console<S>(settings: &Console) -> BoxedLayer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let colored = settings.colored.unwrap_or_else(|| {
+        // https://no-color.org: any value that is not empty.
+        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    });
+    let layer = fmt::layer().with_writer(io::stderr).with_ansi(colored).log_internal_errors(false);
+    match settings.format {
+        LogFormat::Json => json(layer),
+        // The journal keeps time and priority itself.
+        _ if journal::is_stderr() => {
+            layer.event_format(Prioritised(Format::default().without_time().with_level(false))).boxed()
+        }
+        LogFormat::Simple => layer.without_time().with_target(false).boxed(),
+        LogFormat::Verbose => layer.boxed(),
+    }
+}
+
+fn file<S>(settings: &LogFile) -> Result<BoxedLayer<S>, LogError>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let path = settings.path.join(&settings.filename);
+    let file = RotatingFile::open(path.clone(), settings.rotation_size.bytes(), settings.backup_count)
+        .map_err(|source| LogError::File { path, source })?;
+    let layer = fmt::layer().with_writer(file).with_ansi(false).log_internal_errors(false);
+    Ok(match settings.format {
+        LogFormat::Json => json(layer),
+        LogFormat::Simple => layer.with_target(false).boxed(),
+        LogFormat::Verbose => layer.boxed(),
+    })
+}
+
+fn json<S, W>(layer: fmt::Layer<S, fmt::format::DefaultFields, Format, W>) -> BoxedLayer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'w> fmt::MakeWriter<'w> + Send + Sync + 'static,
+{
+    layer.json().flatten_event(true).fmt_fields(JsonFields::new()).boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::Level as Severity;
+
+    #[test]
+    fn crates_below_may_only_warn_and_never_more_than_the_agent() {
+        let debug = filter(Level::Debug);
+        assert!(debug.would_enable("storage_agent::api", &Severity::DEBUG));
+        assert!(debug.would_enable(ACCESS_TARGET, &Severity::INFO));
+        assert!(!debug.would_enable("hyper::proto", &Severity::INFO));
+        assert!(debug.would_enable("rustls", &Severity::WARN));
+        let error = filter(Level::Error);
+        assert!(!error.would_enable("rustls", &Severity::WARN));
+        assert!(!error.would_enable(ACCESS_TARGET, &Severity::INFO));
+    }
+}

@@ -1,0 +1,381 @@
+//! From a configuration to a running service, and to its end.
+//!
+//! The order matters. Sockets, TLS keys and the pid file are opened first, because that may need privileges; then the
+//! privileges go, while the process still has one thread; then everything else begins, already as the user who owns
+//! the volumes.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{Config, HostPort, Loaded, Problems, Source, Tls};
+use rustls::ServerConfig;
+use thiserror::Error;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+
+use crate::api::status::{internal_routes, status_routes};
+use crate::api::{client, manager};
+use crate::app::App;
+use crate::cli;
+use crate::identity::{self, IdentityError, Target};
+use crate::listener::{self, BindError, Limits, Listener, Stage, Stop, TrustedProxies, tls};
+use crate::logging::{self, LogError};
+use crate::notify;
+use crate::pid_file::PidFile;
+use crate::tasks::work;
+use crate::volume;
+
+/// How long a connection may rest between requests: longer than proxies keep theirs (nginx: 60 s), so that it is
+/// they who close and no request meets a connection that has just ended.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// The read buffer that made uploads cheapest in measurements; memory is used only while bytes come.
+const READ_BUFFER: usize = 2 << 20;
+/// How long the start waits until interrupted tasks are known.
+const RESUME: Duration = Duration::from_secs(5);
+/// What is left after the drain is not waited for longer than this.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+/// Method, version and separators of a request line.
+const REQUEST_LINE: usize = 64;
+
+/// Why there is no service.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The configuration has mistakes.
+    #[error("{0}")]
+    Config(#[from] Problems),
+    /// TLS files cannot be used.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The process cannot be who it should be.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// There is nowhere to log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Volumes cannot be used; one line for each.
+    #[error("{}", .0.join("\n"))]
+    Volumes(Vec<String>),
+    /// The pid file cannot be written.
+    #[error("storage-proxy.pid-file: {path}: cannot be written: {source}", path = .path.display())]
+    PidFile {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The system refuses threads, signals or sockets.
+    #[error("cannot {step}: {source}")]
+    System {
+        /// What was tried.
+        step: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    /// The exit status after sysexits(3): 78 for what the configuration must change, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StartError::Config(_) | StartError::Tls(_) => 78,
+            StartError::Identity(IdentityError::Root | IdentityError::Unknown { .. }) => 78,
+            _ => 1,
+        }
+    }
+}
+
+/// Reads the configuration and serves it until a signal ends the service.
+pub fn from_command_line(options: &cli::Serve) -> Result<(), StartError> {
+    let source = Source::of_process(options.config.file.clone(), options.config.lenient);
+    let Loaded { mut config, notices, path } = config::load(&source)?;
+    if let Some(level) = options.log_level {
+        config.logging.level = level;
+    }
+    if options.debug {
+        config.logging.level = config.logging.level.min(config::Level::Debug);
+    }
+    config.agent.allow_root |= options.allow_root;
+    let service = Service::open(config)?;
+    logging::start(service.logging())?;
+    for notice in &notices {
+        match notice.kind {
+            config::NoticeKind::Warning => tracing::warn!("{notice}"),
+            config::NoticeKind::Unknown | config::NoticeKind::Ignored => tracing::info!("{notice}"),
+        }
+    }
+    tracing::info!(config = %path.display(), "storage-agent {}", env!("CARGO_PKG_VERSION"));
+    service.run(|_| {})
+}
+
+/// A service that has its sockets and has given up its privileges.
+pub struct Service {
+    config: Config,
+    client: Socket,
+    manager: Socket,
+    internal: Option<Socket>,
+    pid_file: Option<PidFile>,
+}
+
+struct Socket {
+    tcp: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+impl Socket {
+    fn open(api: &str, key: &str, address: &HostPort, tls: Option<&Tls>) -> Result<Self, StartError> {
+        let tls = tls.map(|files| tls::load(api, &files.cert, &files.privkey)).transpose()?;
+        let tcp = listener::bind(&format!("{api}.{key}"), &address.host, address.port)?;
+        Ok(Socket { tcp, tls })
+    }
+}
+
+impl Service {
+    /// Opens what needs privileges, then gives them up. The process must have one thread only.
+    pub fn open(config: Config) -> Result<Self, StartError> {
+        let (user, group) = (config.storage_proxy.user.as_ref(), config.storage_proxy.group.as_ref());
+        let target = Target::choose(user, group, config.agent.allow_root)?;
+        let api = &config.api;
+        let client =
+            Socket::open("api.client", "service-addr", &api.client.service_addr, api.client.tls.as_ref())?;
+        let manager =
+            Socket::open("api.manager", "service-addr", &api.manager.service_addr, api.manager.tls.as_ref())?;
+        let internal = api.manager.internal_addr.as_ref();
+        let internal = internal
+            .map(|address| Socket::open("api.manager", "internal-addr", address, None))
+            .transpose()?;
+        let pid_file = config.storage_proxy.pid_file.as_ref().map(|path| {
+            PidFile::write(path).map_err(|source| StartError::PidFile { path: path.clone(), source })
+        });
+        let pid_file = pid_file.transpose()?;
+        target.assume()?;
+        Ok(Service { config, client, manager, internal, pid_file })
+    }
+
+    /// How the configuration wants it to log.
+    pub fn logging(&self) -> &config::Logging {
+        &self.config.logging
+    }
+
+    /// The addresses of the client-facing and the manager-facing listener.
+    pub fn addresses(&self) -> io::Result<(SocketAddr, SocketAddr)> {
+        Ok((self.client.tcp.local_addr()?, self.manager.tcp.local_addr()?))
+    }
+
+    /// Serves until SIGTERM or SIGINT, then lets transfers finish for the configured time; a second signal ends them
+    /// at once. `ready` is called inside the runtime when everything is being served.
+    pub fn run(self, ready: impl FnOnce(&Arc<App>)) -> Result<(), StartError> {
+        raise_descriptor_limit(self.config.limits.connections);
+        check_volumes(&self.config)?;
+        let runtime =
+            runtime(&self.config).map_err(|source| StartError::System { step: "start threads", source })?;
+        let outcome = runtime.block_on(self.serve(ready));
+        // File work that hangs on a dead mount cannot be ended; the process leaves without it.
+        runtime.shutdown_timeout(LAST_WAIT);
+        outcome
+    }
+
+    async fn serve(self, ready: impl FnOnce(&Arc<App>)) -> Result<(), StartError> {
+        let Service { config, client, manager, internal, pid_file } = self;
+        let mut signals =
+            Signals::new().map_err(|source| StartError::System { step: "watch signals", source })?;
+        let drain_for = config.agent.shutdown_timeout;
+        let app = App::new(config);
+        let (stop, stopping) = Stop::new();
+        let mut listeners = JoinSet::new();
+        let internal = internal.map(|socket| ("internal", socket, internal_routes(&app)));
+        let served = [
+            Some(("client", client, client::routes(&app))),
+            Some(("manager", manager, manager::routes(&app, status_routes(&app)))),
+            internal,
+        ];
+        resume(&app).await;
+        for (api, socket, routes) in served.into_iter().flatten() {
+            let listener = prepare(api, socket, &app);
+            log_listener(api, &listener);
+            listeners.spawn(listener.serve(routes, stopping.clone()));
+        }
+        notify::send(notify::READY);
+        tracing::info!(volumes = app.volumes.iter().count(), "serving as {}", identity::description());
+        tokio::spawn({
+            let uploads = Arc::clone(&app.uploads);
+            async move { uploads.sweep_forever().await }
+        });
+        ready(&app);
+        let outcome = wait(&mut signals, &mut listeners, &stop, drain_for).await;
+        drop(pid_file);
+        tracing::info!("stopped");
+        outcome
+    }
+}
+
+/// Takes up the tasks that the last process left. They should be known before somebody asks for them, but a volume
+/// that hangs must not keep the others from being served.
+async fn resume(app: &Arc<App>) {
+    let resuming = {
+        let app = Arc::clone(app);
+        async move { work::resume(&app).await }
+    };
+    if tokio::time::timeout(RESUME, tokio::spawn(resuming)).await.is_err() {
+        tracing::warn!("interrupted tasks are still being looked for; serving begins without them");
+    }
+}
+
+fn prepare(api: &'static str, socket: Socket, app: &App) -> Listener {
+    let limits = &app.config.limits;
+    let networks = limits.trusted_proxies.clone();
+    let trusted: TrustedProxies = Arc::new(move |peer| networks.iter().any(|network| network.contains(peer)));
+    Listener::new(api, socket.tcp, socket.tls, connection_limits(limits), trusted, Arc::clone(&app.metrics))
+}
+
+fn connection_limits(limits: &config::Limits) -> Limits {
+    Limits {
+        header_timeout: limits.header_timeout,
+        keep_alive_timeout: KEEP_ALIVE.max(limits.header_timeout),
+        body_timeout: limits.body_idle_timeout,
+        write_timeout: limits.write_idle_timeout,
+        url_size: size(limits.url_size),
+        header_size: size(limits.header_size),
+        header_fields: limits.header_fields,
+        read_buffer: READ_BUFFER.max(size(limits.url_size) + size(limits.header_size) + REQUEST_LINE),
+        connections: limits.connections,
+        connections_per_peer: limits.connections_per_peer,
+    }
+}
+
+fn size(size: common::size::BinarySize) -> usize {
+    usize::try_from(size.bytes()).unwrap_or(usize::MAX)
+}
+
+fn log_listener(api: &str, listener: &Listener) {
+    let address = listener.local_addr().map(|address| address.to_string());
+    tracing::info!(
+        api,
+        address = address.as_deref().unwrap_or("unknown"),
+        tls = listener.is_tls(),
+        "listening"
+    );
+}
+
+/// Waits for the end: of the service by a signal, or of a listener by a failure.
+async fn wait(
+    signals: &mut Signals,
+    listeners: &mut JoinSet<io::Result<()>>,
+    stop: &Stop,
+    drain_for: Duration,
+) -> Result<(), StartError> {
+    let failed = tokio::select! {
+        name = signals.next() => {
+            tracing::info!(signal = name, seconds = drain_for.as_secs(), "stopping; transfers may finish");
+            None
+        }
+        Some(ended) = listeners.join_next() => ended.map_err(io::Error::other).and_then(|ended| ended).err(),
+    };
+    notify::send(notify::STOPPING);
+    stop.advance(Stage::Draining);
+    tokio::select! {
+        () = all_ended(listeners) => {}
+        () = tokio::time::sleep(drain_for) => tracing::warn!("transfers that did not finish in time are broken off"),
+        name = signals.next() => tracing::warn!(signal = name, "told again to stop; transfers are broken off"),
+    }
+    stop.advance(Stage::Aborting);
+    if tokio::time::timeout(LAST_WAIT, all_ended(listeners)).await.is_err() {
+        tracing::warn!("connections that did not end are abandoned");
+    }
+    match failed {
+        Some(source) => Err(StartError::System { step: "go on listening", source }),
+        None => Ok(()),
+    }
+}
+
+async fn all_ended(listeners: &mut JoinSet<io::Result<()>>) {
+    while listeners.join_next().await.is_some() {}
+}
+
+/// The signals that end the service.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for one; its name.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+fn runtime(config: &Config) -> io::Result<Runtime> {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = config.storage_proxy.num_proc.map_or(cpus, |wanted| usize::from(wanted).min(cpus));
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .max_blocking_threads(config.agent.blocking_threads)
+        .thread_name("storage-agent")
+        .enable_all()
+        .build()
+}
+
+/// Sees that each volume has a directory that is there now. All that is wrong is told at once.
+fn check_volumes(config: &Config) -> Result<(), StartError> {
+    let mut wrong = Vec::new();
+    for volume in &config.volumes {
+        if let Some(reason) = not_a_directory(&volume.path) {
+            wrong.push(format!("volume.{}.path: {}: {reason}", volume.name, volume.path.display()));
+        }
+        if volume::backend(&volume.backend_name).is_some_and(|backend| !backend.native) {
+            tracing::warn!(
+                volume = volume.name,
+                backend = volume.backend_name,
+                "this backend is served as a plain directory: without quotas and without its own figures"
+            );
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(StartError::Volumes(wrong)) }
+}
+
+fn not_a_directory(path: &std::path::Path) -> Option<String> {
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => None,
+        Ok(_) => Some("is not a directory; name the directory where the volume is mounted".into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Some("does not exist; mount the volume there, or correct the path".into())
+        }
+        Err(error) => Some(format!("cannot be looked at: {error}")),
+    }
+}
+
+/// Raises the soft limit of descriptors to the hard one; systemd sets the soft one low for select(2)'s sake.
+fn raise_descriptor_limit(connections: usize) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit of descriptors stays as it is");
+    }
+    // A connection and the file that it transfers.
+    let needed = connections as u64 * 2;
+    if let Some(most) = getrlimit(Resource::Nofile).current.filter(|most| *most < needed) {
+        tracing::warn!(
+            most,
+            needed,
+            "limits.connections is above what descriptors allow; raise LimitNOFILE of the unit or lower the limit"
+        );
+    }
+}
