@@ -1,6 +1,5 @@
 //! `[agent]`: how the process runs. Ours; the reference proxy does not know this table.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::section::{self, Section};
@@ -22,9 +21,6 @@ pub struct Agent {
     pub manager_version: Option<ManagerVersion>,
     /// How long a finished task can be asked for.
     pub task_retention: Duration,
-    /// Where tasks are kept over a restart, absolute; by default the directory that systemd made
-    /// (`StateDirectory=`). `None` means that they are not kept.
-    pub state_directory: Option<PathBuf>,
 }
 
 /// The defaults.
@@ -44,13 +40,6 @@ impl Agent {
             clone_wait: s.within("clone-wait", SECOND * 20, Duration::ZERO..=SECOND * 240),
             manager_version: s.value("manager-version"),
             task_retention: s.within("task-retention", DAY, MINUTE..=DAY * 365),
-            state_directory: s.path("state-directory").or_else(|| state_directory_of_systemd(s)),
         }
     }
-}
-
-/// systemd.exec(5): several directories are separated by colons.
-fn state_directory_of_systemd(s: &Section<'_>) -> Option<PathBuf> {
-    let list = (s.context().env)("STATE_DIRECTORY")?;
-    std::env::split_paths(&list).find(|path| path.is_absolute())
 }

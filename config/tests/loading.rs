@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use config::{Account, Backend, Fsync, Level, Loaded, LogFormat, NoticeKind, Problems, Source, load};
@@ -261,23 +261,6 @@ fn logging_always_goes_somewhere() {
         (site.path("logs"), "a.log", LogFormat::Json)
     );
     assert_eq!((file.backup_count, file.rotation_size.bytes()), (5, 10 << 20));
-}
-
-#[test]
-fn the_state_directory_is_the_files_or_else_systemds() {
-    let mut site = Site::with_secret("");
-    assert_eq!(site.load().unwrap().config.agent.state_directory, None);
-    site.env.insert("STATE_DIRECTORY", "/var/lib/a:/var/lib/b".into());
-    assert_eq!(site.load().unwrap().config.agent.state_directory.as_deref(), Some(Path::new("/var/lib/a")));
-    site.write(
-        "storage-proxy.toml",
-        &format!(
-            "{}[agent]\nstate-directory = \"s\"\n",
-            BASE.replace("SECRET", "secret = \"x\"").replace("CLIENT", "")
-        ),
-        0o600,
-    );
-    assert_eq!(site.load().unwrap().config.agent.state_directory, Some(site.path("s")));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::agent::{Agent, address, own};
 use crate::http::{Reply, Request};
 use crate::jwt;
-use crate::settings::{MANAGER_SECRET, Settings, TOKEN_SECRET, quoted};
+use crate::settings::{MANAGER_SECRET, Settings, TOKEN_SECRET};
 use crate::snapshot::Snapshot;
 
 /// The header that carries the manager's secret.
@@ -64,14 +64,11 @@ impl Site {
         let dir = TempDir::with_prefix("storage-agent-test-").unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let site = Site { agent: None, dir, client: address(0), manager: address(1) };
-        ["local", "second", "outside", "state"]
-            .iter()
-            .for_each(|name| fs::create_dir(site.path(name)).unwrap());
+        ["local", "second", "outside"].iter().for_each(|name| fs::create_dir(site.path(name)).unwrap());
         fs::write(site.path("outside/canary"), "untouched").unwrap();
         fs::create_dir(site.path("outside/nest")).unwrap();
         let mut settings = Settings::smallest(site.client, site.manager, &site.path("local"));
         settings.volume("second", &site.path("second"));
-        settings.set("agent", "state-directory", quoted(&site.path("state").display().to_string()));
         change(&mut settings);
         fs::write(site.config(), settings.to_toml()).unwrap();
         fs::set_permissions(site.config(), fs::Permissions::from_mode(0o600)).unwrap();

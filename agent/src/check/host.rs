@@ -41,9 +41,6 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     if let Some(file) = &config.logging.file {
         check_writable("logging.file.path", &file.path, report);
     }
-    if let Some(directory) = &config.agent.state_directory {
-        check_writable("agent.state-directory", directory, report);
-    }
 }
 
 /// Says nothing of the secret but that it is weak.
