@@ -7,77 +7,36 @@
 use std::fmt;
 use std::str::FromStr;
 
-use thiserror::Error;
+use crate::uuid::NotUuid;
+pub use crate::uuid::Uuid;
 
 /// Why a text is not an identifier. The `Display` text is meant for the person who sent it.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IdError {
     /// Not 32 hexadecimal digits, with or without hyphens.
-    #[error("cannot convert value to UUID: write 32 hexadecimal digits, with or without hyphens")]
     Uuid,
     /// The part before the colon is neither `user` nor `project`, or there is no colon.
-    #[error("cannot convert value to QuotaScopeID: write user:UUID or project:UUID")]
     Scope,
     /// The left or the right side of the slash is wrong.
-    #[error("cannot convert value to VFolderID: write UUID, user:UUID/UUID or project:UUID/UUID")]
     Vfolder,
 }
 
-/// A 128-bit identifier, printed as 32 lower-case hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Uuid(u128);
-
-impl Uuid {
-    /// The 32 digits that name the object on disk.
-    pub fn hex(self) -> String {
-        format!("{:032x}", self.0)
-    }
-
-    /// The form with hyphens, as RFC 9562 section 4 prints it.
-    pub fn hyphenated(self) -> String {
-        let v = self.0;
-        format!(
-            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-            v >> 96,
-            (v >> 80) & 0xffff,
-            (v >> 64) & 0xffff,
-            (v >> 48) & 0xffff,
-            v & 0xffff_ffff_ffff
-        )
-    }
-}
-
-impl From<u128> for Uuid {
-    fn from(value: u128) -> Self {
-        Uuid(value)
-    }
-}
-
-impl fmt::Debug for Uuid {
+impl fmt::Display for IdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.hyphenated())
+        let (name, form) = match self {
+            IdError::Uuid => ("UUID", "32 hexadecimal digits, with or without hyphens"),
+            IdError::Scope => ("QuotaScopeID", "user:UUID or project:UUID"),
+            IdError::Vfolder => ("VFolderID", "UUID, user:UUID/UUID or project:UUID/UUID"),
+        };
+        write!(f, "cannot convert value to {name}: write {form}")
     }
 }
 
-impl FromStr for Uuid {
-    type Err = IdError;
+impl std::error::Error for IdError {}
 
-    /// Takes what Python's `uuid.UUID()` takes: hyphens anywhere, any case, `urn:uuid:` and braces.
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        let text = text.strip_prefix("urn:").unwrap_or(text);
-        let text = text.strip_prefix("uuid:").unwrap_or(text);
-        let text = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')).unwrap_or(text);
-        let mut value = 0u128;
-        let mut digits = 0;
-        for c in text.chars().filter(|c| *c != '-') {
-            let digit = c.to_digit(16).ok_or(IdError::Uuid)?;
-            digits += 1;
-            if digits > 32 {
-                return Err(IdError::Uuid);
-            }
-            value = (value << 4) | u128::from(digit);
-        }
-        if digits == 32 { Ok(Uuid(value)) } else { Err(IdError::Uuid) }
+impl From<NotUuid> for IdError {
+    fn from(_: NotUuid) -> Self {
+        IdError::Uuid
     }
 }
 
@@ -115,6 +74,11 @@ impl QuotaScopeId {
     /// The name of the scope's directory: 32 hexadecimal digits, without the kind.
     pub fn dir_name(&self) -> String {
         self.uuid.hex()
+    }
+
+    /// The id without its kind, as the file system and the quota helper know the scope.
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
     }
 }
 
@@ -168,10 +132,7 @@ impl VfolderId {
 
     /// The three directory names below the volume's or the scope's directory: 2, 2 and 28 digits.
     pub fn dir_names(&self) -> [String; 3] {
-        let mut p1 = self.folder.hex();
-        let mut p2 = p1.split_off(2);
-        let rest = p2.split_off(2);
-        [p1, p2, rest]
+        self.folder.dir_names()
     }
 }
 
@@ -229,7 +190,7 @@ mod tests {
             "../../../../../../../../../../../..",
             &HEX.replace('0', "ü"),
         ] {
-            assert_eq!(text.parse::<Uuid>(), Err(IdError::Uuid), "{text}");
+            assert_eq!(text.parse::<Uuid>(), Err(NotUuid), "{text}");
         }
     }
 

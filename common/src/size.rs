@@ -15,27 +15,42 @@ pub const MAX: u64 = i64::MAX as u64;
 pub struct BinarySize(u64);
 
 /// Why a text or number is not a size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SizeError {
     /// Nothing but blanks.
-    #[error("is empty; write a number of bytes or a number with k, m, g, t or p, such as \"100g\"")]
     Empty,
     /// `inf` and its longer forms.
-    #[error("is infinite; write a finite size such as \"100g\"")]
     Infinite,
     /// Below zero.
-    #[error("is negative; a size is 0 or more")]
     Negative,
     /// Above [`MAX`].
-    #[error("is too large; the largest size is 2^63-1 bytes")]
     TooLarge,
     /// A fraction of a byte, such as `1.5` without a scale.
-    #[error("has a fraction of a byte; write a whole number or add a scale such as \"1.5k\"")]
     Fraction,
     /// Neither a number nor a number with a scale.
-    #[error("is not a size; write a number of bytes or a number with k, m, g, t or p, such as \"100g\"")]
     Malformed,
 }
+
+impl fmt::Display for SizeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SizeError::Empty => {
+                "is empty; write a number of bytes or a number with k, m, g, t or p, such as \"100g\""
+            }
+            SizeError::Infinite => "is infinite; write a finite size such as \"100g\"",
+            SizeError::Negative => "is negative; a size is 0 or more",
+            SizeError::TooLarge => "is too large; the largest size is 2^63-1 bytes",
+            SizeError::Fraction => {
+                "has a fraction of a byte; write a whole number or add a scale such as \"1.5k\""
+            }
+            SizeError::Malformed => {
+                "is not a size; write a number of bytes or a number with k, m, g, t or p, such as \"100g\""
+            }
+        })
+    }
+}
+
+impl std::error::Error for SizeError {}
 
 /// Endings that change nothing, in the order in which they are tried.
 const ENDINGS: [&str; 6] = ["ibytes", "ibyte", "ib", "bytes", "byte", "b"];

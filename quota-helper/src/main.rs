@@ -1,67 +1,71 @@
-//! `quota-helper check`: an audit of `/etc/projects` and `/etc/projid` for operators.
+//! The command line of the quota helper.
 
-#![forbid(unsafe_code)]
-
+use std::error::Error;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use quota_helper::args::{self, Command, USAGE};
-use quota_helper::audit::audit;
-use quota_helper::entry::Entry;
-use quota_helper::files::{FileError, Table};
+use quota_helper::book::Record;
+use quota_helper::config::{Config, DEFAULT};
+use quota_helper::service::Service;
+use quota_helper::{log, rebuild, sandbox, server};
 
-const PROJECTS: &str = "/etc/projects";
-const PROJID: &str = "/etc/projid";
-
+const USAGE: &str = include_str!("usage.txt");
 /// EX_USAGE of sysexits.h.
 const WRONG_USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    let outcome = match args::parse(std::env::args_os().skip(1)) {
-        Ok(Command::Help) => write_out(USAGE),
-        Ok(Command::Version) => write_out(concat!("quota-helper ", env!("CARGO_PKG_VERSION"), "\n")),
-        Ok(Command::Check { projects, projid }) => check(projects, projid),
-        Err(error) => return complain(&format!("{error}\n\n{USAGE}"), WRONG_USAGE),
-    };
-    outcome.unwrap_or_else(|error| complain(&format!("cannot write to standard output: {error}\n"), 1))
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let words: Vec<String> = words.collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    run(&words).unwrap_or_else(|error| {
+        log(&format!("quota-helper: {error}"));
+        ExitCode::FAILURE
+    })
 }
 
-fn check(projects: Option<PathBuf>, projid: Option<PathBuf>) -> io::Result<ExitCode> {
-    let paths = read(projects, PROJECTS);
-    let names = read(projid, PROJID);
-    let (paths, names) = match (paths, names) {
-        (Ok(paths), Ok(names)) => (paths, names),
-        (paths, names) => {
-            let errors = [paths.err(), names.err()].into_iter().flatten();
-            return Ok(complain(&errors.map(|e| format!("{e}\n")).collect::<String>(), 1));
+fn run(words: &[&str]) -> Result<ExitCode, Box<dyn Error>> {
+    let (config, options) = match words {
+        [_, "--config", config, options @ ..] => (*config, options),
+        _ => (DEFAULT, words.get(1..).unwrap_or_default()),
+    };
+    match (words.first().copied().unwrap_or_default(), options) {
+        ("-h" | "--help", []) => io::stdout().write_all(USAGE.as_bytes())?,
+        ("-V" | "--version", []) => writeln!(io::stdout(), "quota-helper {}", env!("CARGO_PKG_VERSION"))?,
+        ("serve", []) => serve(config)?,
+        (command @ ("check" | "repair" | "rebuild"), []) => return examine(command, config, false),
+        (command @ ("repair" | "rebuild"), ["--apply"]) => return examine(command, config, true),
+        _ => {
+            log(&format!("quota-helper: {words:?} is no command with its options; see quota-helper --help"));
+            return Ok(ExitCode::from(WRONG_USAGE));
         }
-    };
-    let findings = audit(&paths, &names);
-    let mut out = io::stdout().lock();
-    for finding in &findings {
-        writeln!(out, "{finding}")?;
     }
-    let (directories, named) = (paths.entries.len(), names.entries.len());
-    writeln!(out, "directories: {directories}, names: {named}, problems: {}", findings.len())?;
-    Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// A file that was asked for has to exist. The system's own may be missing: then nothing is in it.
-fn read<E: Entry>(asked: Option<PathBuf>, default: &str) -> Result<Table<E>, FileError> {
-    match asked {
-        Some(path) => Table::read(&path),
-        None => Table::read_if_exists(Path::new(default)),
-    }
-}
-
-fn write_out(text: &str) -> io::Result<ExitCode> {
-    io::stdout().lock().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn complain(text: &str, status: u8) -> ExitCode {
-    // Without standard error there is nobody left to tell; the exit status still does.
-    let _ = write!(io::stderr(), "quota-helper: {text}");
-    ExitCode::from(status)
+fn serve(config: &str) -> Result<(), Box<dyn Error>> {
+    let mut service = Service::new(Config::load(Path::new(config))?)?;
+    let listener = server::listener(&service.config)?;
+    sandbox::enter(&service.config)?;
+    service.start()?;
+    log("ready");
+    server::serve(&listener, &mut service)
+}
+
+/// Shows what is wrong, and what would be changed or is.
+fn examine(command: &str, config: &str, apply: bool) -> Result<ExitCode, Box<dyn Error>> {
+    let mut service = Service::new(Config::load(Path::new(config))?)?;
+    let (tagged, mut problems) = match command {
+        "rebuild" => rebuild::found(&mut service)?,
+        _ => (Record::new(), Vec::new()),
+    };
+    let changes = service.repair(&tagged, apply)?;
+    if command == "check" {
+        problems.extend(service.config.volumes.iter().flat_map(|volume| service.problems(&volume.name)));
+    }
+    let mut out = io::stdout().lock();
+    problems.iter().chain(&changes).try_for_each(|line| writeln!(out, "{line}"))?;
+    let open = !apply && !changes.is_empty();
+    writeln!(out, "problems: {}, changes: {}", problems.len(), changes.len())?;
+    Ok(if open || !problems.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
