@@ -1,0 +1,154 @@
+//! A small array for the tests of the client layer: replies are whatever a closure makes of a request.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use config::Secret;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::client::Settings;
+use super::tls::Trust;
+use super::{Basic, Client};
+
+type Answer = Arc<dyn Fn(&str) -> Vec<u8> + Send + Sync>;
+
+/// A server on 127.0.0.1 until it is dropped.
+pub(in crate::volume) struct Server {
+    pub(in crate::volume) url: String,
+    /// Heads and bodies of what came.
+    pub(in crate::volume) seen: Arc<Mutex<Vec<String>>>,
+    /// The certificate in PEM.
+    pub(in crate::volume) certificate: String,
+    pub(in crate::volume) fingerprint: String,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Server {
+    pub(in crate::volume) async fn start(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Server::listen(None, answer).await
+    }
+
+    /// With a self-signed certificate for this name.
+    pub(in crate::volume) async fn with_tls(
+        name: &str,
+        answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        Server::listen(Some(name), answer).await
+    }
+
+    async fn listen(name: Option<&str>, answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed([name.unwrap_or("unused").to_owned()]).unwrap();
+        let config =
+            rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![cert.der().clone()], signing_key.serialize_der().try_into().unwrap())
+                .unwrap();
+        let acceptor = name.map(|_| TlsAcceptor::from(Arc::new(config)));
+        let scheme = if name.is_some() { "https" } else { "http" };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
+        let (seen, answer): (_, Answer) = (Arc::new(Mutex::new(Vec::new())), Arc::new(answer));
+        let log = Arc::clone(&seen);
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (log, answer, acceptor) = (Arc::clone(&log), Arc::clone(&answer), acceptor.clone());
+                tokio::spawn(async move {
+                    match acceptor {
+                        None => converse(stream, log, answer).await,
+                        Some(acceptor) => {
+                            if let Ok(stream) = acceptor.accept(stream).await {
+                                converse(stream, log, answer).await;
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        let (certificate, fingerprint) = (cert.pem(), super::tls::fingerprint(cert.der()));
+        Server { url, seen, certificate, fingerprint, task }
+    }
+
+    pub(in crate::volume) fn count(&self, part: &str) -> usize {
+        self.seen.lock().unwrap().iter().filter(|request| request.contains(part)).count()
+    }
+
+    pub(in crate::volume) fn settings(&self, trust: Trust) -> Settings {
+        Settings {
+            volume: "filer".into(),
+            keys: "netapp",
+            verify: "netapp_verify_ssl",
+            endpoints: vec![self.url.clone()],
+            trust,
+            secret: Secret::new("hunter2".into()),
+            patience: Duration::from_secs(5),
+        }
+    }
+
+    /// A client with HTTP Basic that trusts the system's authorities.
+    pub(in crate::volume) fn client(&self) -> Client {
+        basic(self.settings(Trust::System))
+    }
+}
+
+pub(in crate::volume) fn basic(settings: Settings) -> Client {
+    let basic = Basic { user: "admin".into(), keys: "netapp_password", busy: |_| false };
+    Client::new(settings, Box::new(basic))
+}
+
+async fn converse(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    log: Arc<Mutex<Vec<String>>>,
+    answer: Answer,
+) {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let Some(end) = text.find("\r\n\r\n") else {
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+            }
+            continue;
+        };
+        let length = text
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .map_or(0, |n| n.parse().unwrap());
+        while bytes.len() < end + 4 + length {
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+            }
+        }
+        let request = String::from_utf8_lossy(&bytes[..end + 4 + length]).into_owned();
+        bytes.drain(..end + 4 + length);
+        log.lock().unwrap().push(request.clone());
+        let reply = answer(&request);
+        if reply.is_empty() || stream.write_all(&reply).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A reply with a JSON body; `head` is the status line's rest, with further header lines after it.
+pub(in crate::volume) fn reply(head: &str, body: &str) -> Vec<u8> {
+    reply_as("application/json", head, body)
+}
+
+pub(in crate::volume) fn reply_as(content_type: &str, head: &str, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {head}\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+        .into_bytes()
+}
