@@ -1,24 +1,25 @@
 //! `storage-agent check`: everything that the service will need, tried out and told in plain words.
 //!
 //! The check looks as the user that the service will be: started as root with `storage-proxy.user`, it switches like
-//! the service does. It changes nothing but for one probe file per volume, which it removes at once.
+//! the service does. It changes nothing but for probe files and directories on volumes, which it removes at once.
 
 mod host;
 mod ports;
-mod report;
 mod volume;
 
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use config::{Account, Config, Loaded, Notice, NoticeKind, Source};
 use nix::unistd::Uid;
 
-use self::report::{Finding, Report};
+pub(crate) use self::ports::holder;
 use crate::cli;
+use crate::finding::{Finding, Report};
 use crate::identity::{self, IdentityError, Target};
+use crate::volume::Volume;
 
 /// Something is wrong that the configuration file alone does not show.
 const PROBLEMS: u8 = 1;
@@ -31,7 +32,7 @@ pub fn from_command_line(options: &cli::Check) -> ExitCode {
     let mut report = Report::default();
     let code = match config::load(&source) {
         Ok(loaded) => {
-            examine(&loaded, &mut report);
+            examine(&loaded, options.online, &mut report);
             if report.has_problems() { PROBLEMS } else { 0 }
         }
         Err(problems) => {
@@ -44,13 +45,14 @@ pub fn from_command_line(options: &cli::Check) -> ExitCode {
             CONFIG
         }
     };
-    let text = if options.json { report.json() } else { report.text() };
-    // Nobody reads where printing fails.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    report.print(options.json, |problems, warnings| match problems {
+        0 => format!("The service can run; {warnings} warning(s)."),
+        _ => format!("{problems} problem(s) to solve, {warnings} warning(s)."),
+    });
     ExitCode::from(code)
 }
 
-fn examine(loaded: &Loaded, report: &mut Report) {
+fn examine(loaded: &Loaded, online: bool, report: &mut Report) {
     let config = &loaded.config;
     report.add(Finding::ok("configuration", format!("{} is valid", loaded.path.display())));
     add_notices(&loaded.notices, report);
@@ -62,6 +64,23 @@ fn examine(loaded: &Loaded, report: &mut Report) {
     for configured in &config.volumes {
         volume::check(configured, report);
     }
+    if let Err(error) = ask_backends(config, online, report) {
+        report.add(Finding::problem("backends", format!("cannot be asked: {error}")));
+    }
+}
+
+/// Lets each volume's backend say what it needs and does not have.
+fn ask_backends(config: &Config, online: bool, report: &mut Report) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    for volume in config.volumes.iter().filter_map(|volume| Volume::configured(volume, config)) {
+        let volume = Arc::new(volume);
+        for finding in runtime.block_on(volume.backend.examine.examine(&volume, online)) {
+            report.add(finding);
+        }
+    }
+    // A probe of a file system that hangs is left behind.
+    runtime.shutdown_background();
+    Ok(())
 }
 
 fn add_notices(notices: &[Notice], report: &mut Report) {
@@ -88,7 +107,7 @@ fn place(file: &Path, line: Option<usize>) -> String {
 
 /// Becomes who the service will be. Root that is told nothing looks as the owner of the first volume: that is who
 /// the service should run as.
-fn become_the_service(config: &Config, report: &mut Report) {
+pub(crate) fn become_the_service(config: &Config, report: &mut Report) {
     let proxy = &config.storage_proxy;
     if let Err(error) = identity::look_up(proxy.user.as_ref(), proxy.group.as_ref()) {
         let IdentityError::Unknown { key, what, name } = &error else {

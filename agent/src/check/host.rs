@@ -6,7 +6,7 @@ use config::{Config, Secret};
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
 
-use super::report::{Finding, Report};
+use crate::finding::{Finding, Report};
 use crate::listener::tls;
 
 /// Shorter secrets can be guessed.

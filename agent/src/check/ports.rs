@@ -5,7 +5,7 @@ use std::path::Path;
 
 use config::{Config, HostPort};
 
-use super::report::{Finding, Report};
+use crate::finding::{Finding, Report};
 use crate::listener;
 
 /// The program's name as the kernel cuts it (15 bytes).
@@ -50,8 +50,8 @@ fn in_use(key: &str, address: &HostPort) -> Finding {
 }
 
 /// Name and pid of the process that listens on the port, if it can be seen.
-fn holder(port: u16) -> Option<(String, u32)> {
-    let sockets: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+pub(crate) fn holder(port: u16) -> Option<(String, u32)> {
+    let sockets: Vec<String> = ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())
         .flat_map(|table| listening(&table, port))

@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::size::BinarySize;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat2, statx};
 
-use super::report::{Finding, Report};
+use crate::finding::{Finding, Report};
 use crate::fs::{Dir, Name};
 
 /// A file system that does not answer in this time hangs.
@@ -22,7 +22,7 @@ const NAMED: usize = 3;
 /// Examines one configured volume.
 pub(super) fn check(configured: &config::Volume, report: &mut Report) {
     let (key, path) = (format!("volume.{}.path", configured.name), configured.path.clone());
-    if crate::volume::backend(&configured.backend_name).is_none_or(|backend| !backend.native) {
+    if !crate::volume::is_native(&configured.backend_name) {
         let backend = &configured.backend_name;
         report.add(Finding::warning(
             format!("volume.{}.backend", configured.name),

@@ -1,7 +1,18 @@
 //! The table of backends. Adding one is a line here and a folder for its parts.
 
+use std::path::PathBuf;
+
+use config::Config;
+
+use super::cephfs;
+use super::examine::{Examine, NothingMore};
 use super::gauge::{Gauge, Mounted};
+use super::netapp;
+use super::purestorage;
 use super::quota::{QuotaModel, Unlimited};
+use super::trees::{Common, Trees};
+use super::weka;
+use super::xfs;
 
 /// The parts that make a volume what it is.
 pub struct Backend {
@@ -9,44 +20,64 @@ pub struct Backend {
     pub name: &'static str,
     /// What managers are told that the volume can do.
     pub capabilities: &'static [&'static str],
-    /// Whether the backend's own features are provided, or the volume is served as a plain directory.
-    pub native: bool,
     /// The quota part.
     pub quota: Box<dyn QuotaModel>,
+    /// The part that works on whole trees.
+    pub trees: Box<dyn Trees>,
     /// The measuring part.
     pub gauge: Box<dyn Gauge>,
+    /// The part that tells the operator what is missing.
+    pub examine: Box<dyn Examine>,
 }
 
-/// The names that existing configurations use. All can be served through their mount point.
-const SERVED_AS_PLAIN_DIRECTORY: &[&str] = &[
-    "xfs",
-    "cephfs",
-    "netapp",
-    "weka",
-    "purestorage",
-    "gpfs",
-    "spectrumscale",
-    "vast",
-    "dellemc-onefs",
-    "exascaler",
-    "hammerspace",
-    "hammerspace-base",
+type Build = fn(&config::Volume, &Config) -> Backend;
+
+/// The backends whose own features are provided.
+const NATIVE: &[(&str, Build)] = &[
+    ("vfs", |_, _| Backend::plain("vfs")),
+    ("xfs", xfs::backend),
+    ("cephfs", cephfs::backend),
+    ("netapp", netapp::backend),
+    ("weka", weka::backend),
+    ("purestorage", purestorage::backend),
 ];
 
-/// The backend of this name, or nothing if there is none.
-pub fn backend(name: &str) -> Option<Backend> {
-    if name == "vfs" {
-        return Some(plain("vfs", true));
-    }
-    SERVED_AS_PLAIN_DIRECTORY.iter().find(|known| **known == name).map(|known| plain(known, false))
+/// The other names that existing configurations use. All can be served through their mount point.
+const SERVED_AS_PLAIN_DIRECTORY: &[&str] =
+    &["gpfs", "spectrumscale", "vast", "dellemc-onefs", "exascaler", "hammerspace", "hammerspace-base"];
+
+/// Whether the backend's own features are provided; otherwise the volume is served as a plain directory.
+pub fn is_native(name: &str) -> bool {
+    NATIVE.iter().any(|(native, _)| *native == name)
 }
 
-fn plain(name: &'static str, native: bool) -> Backend {
-    Backend {
-        name,
-        capabilities: &["vfolder"],
-        native,
-        quota: Box::new(Unlimited { backend: name }),
-        gauge: Box::new(Mounted { backend: name }),
+/// Where scopes and folders lie: the mount point, but for a backend that keeps them in a directory of its own there.
+pub(super) fn data_path(volume: &config::Volume) -> PathBuf {
+    match volume.backend {
+        config::Backend::NetApp => netapp::data_path(volume),
+        _ => volume.path.clone(),
+    }
+}
+
+impl Backend {
+    /// The backend that the volume names, or nothing if there is none.
+    pub(super) fn of(volume: &config::Volume, config: &Config) -> Option<Self> {
+        let name = volume.backend_name.as_str();
+        if let Some((_, build)) = NATIVE.iter().find(|(native, _)| *native == name) {
+            return Some(build(volume, config));
+        }
+        SERVED_AS_PLAIN_DIRECTORY.iter().find(|known| **known == name).map(|known| Backend::plain(known))
+    }
+
+    /// A mounted directory without abilities of its own.
+    pub(super) fn plain(name: &'static str) -> Self {
+        Backend {
+            name,
+            capabilities: &["vfolder"],
+            quota: Box::new(Unlimited { backend: name }),
+            trees: Box::new(Common),
+            gauge: Box::new(Mounted { backend: name }),
+            examine: Box::new(NothingMore),
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! The figures of a volume: capacity, health of the hardware, performance.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
 
 use super::Volume;
 use crate::error::OpError;
+use crate::fs::RelPath;
 
 /// Size of a file system in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -48,11 +50,22 @@ pub struct FsPerfMetric {
 /// The measuring part of a backend.
 #[async_trait]
 pub trait Gauge: Send + Sync {
+    /// How much the volume holds: the kernel's figures of its file system, unless the backend knows better.
+    async fn capacity(&self, volume: &Arc<Volume>) -> Result<Capacity, OpError> {
+        let statfs =
+            |volume: &Arc<Volume>| volume.root()?.statfs().map_err(|e| OpError::fs(e, &RelPath::root()));
+        let figures = volume.run(statfs).await?;
+        Ok(Capacity { capacity_bytes: figures.total, used_bytes: figures.used() })
+    }
+
     /// Health of the volume.
-    async fn hardware(&self, volume: &Volume) -> Result<Hardware, OpError>;
+    async fn hardware(&self, volume: &Arc<Volume>) -> Result<Hardware, OpError>;
 
     /// Performance of the file system.
-    async fn performance(&self, volume: &Volume) -> Result<FsPerfMetric, OpError>;
+    async fn performance(&self, volume: &Arc<Volume>) -> Result<FsPerfMetric, OpError>;
+
+    /// Takes leave of the storage at the end of the service, within a few seconds.
+    async fn close(&self) {}
 }
 
 /// A mounted file system of which only the kernel's figures are known.
@@ -63,11 +76,11 @@ pub(super) struct Mounted {
 
 #[async_trait]
 impl Gauge for Mounted {
-    async fn hardware(&self, _: &Volume) -> Result<Hardware, OpError> {
+    async fn hardware(&self, _: &Arc<Volume>) -> Result<Hardware, OpError> {
         Ok(Hardware { status: "healthy", status_info: None, metadata: BTreeMap::new() })
     }
 
-    async fn performance(&self, _: &Volume) -> Result<FsPerfMetric, OpError> {
+    async fn performance(&self, _: &Arc<Volume>) -> Result<FsPerfMetric, OpError> {
         Err(OpError::Unsupported { backend: self.backend, what: "performance metric" })
     }
 }

@@ -1,24 +1,45 @@
 //! Volumes: a mount point, and the parts that know how quotas and figures work there.
 //!
-//! A volume is composed of a quota model and a gauge; a backend is the choice of parts, one line in the
-//! table of `backend`. The directory is opened anew for each operation, so that a file system which was
-//! unmounted and mounted again is simply there.
+//! A volume is composed of parts: a quota model, a tree engine, a gauge, an examiner. A backend is the choice of
+//! parts, one line in the table of `backend`. The directory is opened anew for each operation, so that a file system
+//! which was unmounted and mounted again is simply there.
 
+pub(crate) mod array;
 mod backend;
+mod cephfs;
+mod examine;
 mod gauge;
+mod netapp;
+mod pulse;
+mod purestorage;
 mod quota;
+mod tool;
+mod trees;
+mod weka;
+mod work;
+mod xfs;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use common::id::{QuotaScopeId, VfolderId};
+use common::id::{QuotaScopeId, ScopeKind, VfolderId};
+use config::{Agent, Config, Limits};
 
-pub use self::backend::{Backend, backend};
+pub use self::array::ArrayError;
+pub use self::backend::{Backend, is_native};
+pub use self::examine::Examine;
 pub use self::gauge::{Capacity, FsPerfMetric, Gauge, Hardware};
-pub use self::quota::{QuotaModel, ScopeUsage};
+pub use self::quota::{Allowance, Drift, DriftKind, EntryUsage, QuotaModel, Room, ScopeUsage};
+pub use self::trees::Trees;
+use self::work::Bounds;
 use crate::error::OpError;
-use crate::fs::{Dir, Name, RelPath};
+use crate::fs::{Dir, Name, RelPath, Stat, cached};
+
+/// What a new directory may be used for by whom, before the umask: everybody reads, the owner writes.
+pub const DIR_MODE: u32 = 0o755;
 
 /// The name of the volume that is always there, never listed, and does nothing.
 pub const NOOP: &str = "noop";
@@ -33,22 +54,33 @@ pub struct Volume {
     pub fsprefix: String,
     /// The parts.
     pub backend: Backend,
+    bounds: Bounds,
 }
 
 impl Volume {
     /// The volume that the configuration describes, or nothing if its backend is not known.
-    pub fn configured(volume: &config::Volume) -> Option<Self> {
+    pub fn configured(volume: &config::Volume, config: &Config) -> Option<Self> {
+        let path = backend::data_path(volume);
         Some(Volume {
             name: volume.name.clone(),
-            path: volume.path.clone(),
             fsprefix: volume.fsprefix.clone(),
-            backend: backend(&volume.backend_name)?,
+            backend: Backend::of(volume, config)?,
+            bounds: Bounds::new(&volume.name, &path, &config.agent, &config.limits),
+            path,
         })
     }
 
-    /// Opens the mount point.
+    /// A plain directory, whatever it lies on.
+    pub fn plain(name: &str, path: PathBuf) -> Self {
+        let bounds = Bounds::new(name, &path, &Agent::default(), &Limits::default());
+        Volume { name: name.into(), path, fsprefix: ".".into(), backend: Backend::plain("vfs"), bounds }
+    }
+
+    /// Opens the mount point, where the backend's file system must be.
     pub fn root(&self) -> Result<Dir, OpError> {
+        let trees = &self.backend.trees;
         Dir::open_root(&self.path)
+            .and_then(|root| trees.accept(&root).map(|()| root.reserving(trees.reserved_name())))
             .map_err(|source| OpError::VolumeUnavailable { volume: self.name.clone(), source })
     }
 
@@ -58,18 +90,65 @@ impl Volume {
         let Some(scope) = scope else { return Ok(root) };
         let path = scope_path(scope)?;
         match root.open_dir(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(OpError::ScopeNotFound(*scope)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(OpError::ScopeNotFound(*scope)),
             opened => opened.map_err(|e| OpError::fs(e, &path)),
         }
+    }
+
+    /// The scopes that have a directory. Their kind is not known, and no part of the directory's name.
+    pub fn scopes(&self) -> Result<Vec<QuotaScopeId>, OpError> {
+        let mut scopes = Vec::new();
+        for entry in self.root()?.entries().map_err(|e| OpError::fs(e, &RelPath::root()))? {
+            let entry = entry.map_err(|e| OpError::fs(e, &RelPath::root()))?;
+            let name = std::str::from_utf8(entry.name.as_bytes()).ok().filter(|name| name.len() == 32);
+            scopes.extend(
+                name.and_then(|name| name.parse().ok()).map(|uuid| QuotaScopeId::new(ScopeKind::User, uuid)),
+            );
+        }
+        Ok(scopes)
+    }
+
+    /// Makes the scope's directory. Whether it was missing.
+    pub fn make_scope_dir(&self, scope: &QuotaScopeId) -> Result<bool, OpError> {
+        let path = scope_path(scope)?;
+        let root = self.root()?;
+        let Some((_, name)) = path.split_last() else { return Ok(false) };
+        match root.mkdir(name, DIR_MODE) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(OpError::fs(error, &path)),
+        }
+    }
+
+    /// Removes the scope's directory, which must be empty.
+    pub fn remove_scope_dir(&self, scope: &QuotaScopeId) -> Result<(), OpError> {
+        let path = scope_path(scope)?;
+        let root = self.root()?;
+        let Some((_, name)) = path.split_last() else { return Ok(()) };
+        root.rmdir(name).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => OpError::ScopeNotFound(*scope),
+            io::ErrorKind::DirectoryNotEmpty => OpError::ScopeNotEmpty(*scope),
+            _ => OpError::fs(error, &path),
+        })
     }
 
     /// Opens a vfolder. Links in its place are followed while they stay inside the volume.
     pub fn vfolder(&self, id: &VfolderId) -> Result<Dir, OpError> {
         let path = vfolder_path(id)?;
         self.root()?.open_dir(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => OpError::VfolderNotFound(*id),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => OpError::VfolderNotFound(*id),
             _ => OpError::fs(error, &path),
         })
+    }
+
+    /// Opens a file of a vfolder if that takes no waiting, for an async worker; see [`cached`].
+    pub fn open_cached(&self, id: &VfolderId, path: &RelPath) -> Option<(File, Stat)> {
+        cached::open_file(&self.path, &[&vfolder_path(id).ok()?, path]).ok()
+    }
+
+    /// The limit in bytes that the folder counts against, where that can be told without asking somebody else.
+    pub fn quota_of(&self, id: &VfolderId) -> Result<Option<u64>, OpError> {
+        self.backend.quota.limit_above(self, id)
     }
 
     /// The absolute path of a vfolder as managers hand it to agents, links resolved.
@@ -124,6 +203,12 @@ impl Volumes {
     /// The volumes in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Volume>> {
         self.by_name.values()
+    }
+
+    /// Takes leave of all storage, at the end of the service.
+    pub async fn close(&self) {
+        let closing = self.iter().map(|volume| volume.backend.gauge.close());
+        futures_util::future::join_all(closing).await;
     }
 
     /// The volume of this name.

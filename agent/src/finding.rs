@@ -1,30 +1,36 @@
-//! What a check found, as text for people or as JSON for programs.
+//! What an examination found, each with its cure, as text for people or as JSON for programs.
 
 use std::fmt::Write as _;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 
 use serde::Serialize;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Grade {
+pub enum Grade {
+    /// As it should be.
     Ok,
+    /// Good to know.
     Note,
+    /// The service runs, but not as it should.
     Warning,
+    /// The service, or a part of it, will not work.
     Problem,
 }
 
 /// One thing that was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Finding {
-    grade: Grade,
+pub struct Finding {
+    /// How bad it is.
+    pub grade: Grade,
     /// The configuration key, or the topic.
-    subject: String,
-    message: String,
+    pub subject: String,
+    /// What is the case.
+    pub message: String,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    cure: Option<String>,
+    pub cure: Option<String>,
 }
 
 impl Finding {
@@ -33,27 +39,27 @@ impl Finding {
     }
 
     /// All is well here.
-    pub(super) fn ok(subject: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn ok(subject: impl Into<String>, message: impl Into<String>) -> Self {
         Finding::new(Grade::Ok, subject, message)
     }
 
     /// Good to know.
-    pub(super) fn note(subject: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn note(subject: impl Into<String>, message: impl Into<String>) -> Self {
         Finding::new(Grade::Note, subject, message)
     }
 
     /// The service runs, but not as it should.
-    pub(super) fn warning(subject: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn warning(subject: impl Into<String>, message: impl Into<String>) -> Self {
         Finding::new(Grade::Warning, subject, message)
     }
 
     /// The service, or a part of it, will not work.
-    pub(super) fn problem(subject: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn problem(subject: impl Into<String>, message: impl Into<String>) -> Self {
         Finding::new(Grade::Problem, subject, message)
     }
 
     /// Says what to do.
-    pub(super) fn cure(mut self, cure: impl Into<String>) -> Self {
+    pub fn cure(mut self, cure: impl Into<String>) -> Self {
         self.cure = Some(cure.into());
         self
     }
@@ -61,23 +67,41 @@ impl Finding {
 
 /// All that was found, in order.
 #[derive(Debug, Default)]
-pub(super) struct Report(Vec<Finding>);
+pub struct Report(Vec<Finding>);
+
+// === impl Report ===
 
 impl Report {
-    pub(super) fn add(&mut self, finding: Finding) {
+    /// Puts it at the end.
+    pub fn add(&mut self, finding: Finding) {
         self.0.push(finding);
     }
 
-    fn count(&self, grade: Grade) -> usize {
+    /// How many of this grade there are.
+    pub fn count(&self, grade: Grade) -> usize {
         self.0.iter().filter(|finding| finding.grade == grade).count()
     }
 
-    pub(super) fn has_problems(&self) -> bool {
+    /// Whether something will not work.
+    pub fn has_problems(&self) -> bool {
         self.count(Grade::Problem) > 0
     }
 
+    /// Prints all of it to the standard output, as one JSON object or as text that ends with a conclusion made of the
+    /// numbers of problems and warnings.
+    pub fn print(&self, json: bool, conclusion: impl FnOnce(usize, usize) -> String) {
+        let text = if json {
+            self.json()
+        } else {
+            let conclusion = conclusion(self.count(Grade::Problem), self.count(Grade::Warning));
+            format!("{}\n{conclusion}\n", self.text())
+        };
+        // Nobody reads where printing fails.
+        let _ = std::io::stdout().write_all(text.as_bytes());
+    }
+
     /// One line for each finding, with its cure below; coloured on a terminal.
-    pub(super) fn text(&self) -> String {
+    fn text(&self) -> String {
         let plain =
             !std::io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
         self.lines(!plain)
@@ -100,16 +124,11 @@ impl Report {
                 let _ = writeln!(text, "      {:width$}  -> {cure}", "");
             }
         }
-        let (problems, warnings) = (self.count(Grade::Problem), self.count(Grade::Warning));
-        let _ = match problems {
-            0 => writeln!(text, "\nThe service can run; {warnings} warning(s)."),
-            _ => writeln!(text, "\n{problems} problem(s) to solve, {warnings} warning(s)."),
-        };
         text
     }
 
     /// One object with all findings.
-    pub(super) fn json(&self) -> String {
+    fn json(&self) -> String {
         let all = serde_json::json!({ "ok": !self.has_problems(), "findings": self.0 });
         format!("{all:#}\n")
     }
@@ -129,7 +148,7 @@ mod tests {
         assert_eq!(
             report().lines(false),
             "  ok  configuration  valid\nFAIL  volume.a.path  cannot be written\n                     -> chown it\n\
-             \n1 problem(s) to solve, 0 warning(s).\n"
+"
         );
     }
 
