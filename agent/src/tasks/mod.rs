@@ -1,11 +1,19 @@
 //! Long work: purges, clones, deletions. Each task has an id, progress, a result, and can be cancelled.
 //!
-//! Tasks run on threads of the blocking pool, a bounded number at once, the rest waits in order. The list is
+//! Tasks run on threads of the blocking pool, a bounded number at once for each volume, the rest waits in order. The list is
 //! kept in memory; what must outlive the process is written beside the data by `journal`, and becomes tasks
-//! with the same ids at the next start.
+//! with the same ids at the next start, or in another process that serves the volume.
 
+mod ending;
+mod filed;
 pub mod journal;
+mod marks;
+pub mod takeover;
 pub mod work;
+
+pub use self::ending::{Ending, told};
+pub use self::filed::{Filed, RecordAt};
+pub use self::marks::Marks;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -116,16 +124,18 @@ impl Task {
 /// All tasks: waiting, running, and ended not long ago.
 pub struct Tasks {
     by_id: Mutex<BTreeMap<Uuid, Arc<Task>>>,
-    slots: Arc<Semaphore>,
+    /// For each volume its own: one that hangs keeps those it has.
+    slots: Mutex<BTreeMap<String, Arc<Semaphore>>>,
+    running: usize,
     most: usize,
     retention: Duration,
 }
 
 impl Tasks {
-    /// Lets `running` tasks work at once and `most` be unfinished; ended ones stay listed for `retention`.
+    /// Lets `running` tasks work on a volume at once and `most` be unfinished in all; ended ones stay listed for `retention`.
     pub fn new(running: usize, most: usize, retention: Duration) -> Arc<Self> {
-        let slots = Arc::new(Semaphore::new(running.max(1)));
-        Arc::new(Tasks { by_id: Mutex::new(BTreeMap::new()), slots, most, retention })
+        let (by_id, slots) = Default::default();
+        Arc::new(Tasks { by_id, slots, running: running.max(1), most, retention })
     }
 
     /// Registers a task that does not run yet. Refused when too many are unfinished.
@@ -135,16 +145,12 @@ impl Tasks {
         if tasks.values().filter(|task| !task.state().is_final()).count() >= self.most {
             return Err(OpError::Busy { what: "too many tasks are waiting", key: "limits.tasks-queued" });
         }
-        let task = Arc::new(Task {
-            id,
-            subject,
-            created: SystemTime::now(),
-            control: Control::new(),
-            state: watch::Sender::new(State::Queued),
-            ended: Mutex::new(None),
-        });
-        tasks.insert(id, Arc::clone(&task));
-        Ok(task)
+        Ok(insert(&mut tasks, id, subject))
+    }
+
+    /// Registers a task that was accepted before, by this process or another, so that it can't be refused now.
+    pub fn resume(&self, id: Uuid, subject: Subject) -> Arc<Task> {
+        insert(&mut lock(&self.by_id), id, subject)
     }
 
     /// Takes back a task that was registered and will not run.
@@ -152,12 +158,13 @@ impl Tasks {
         lock(&self.by_id).remove(&task.id);
     }
 
-    /// Runs a registered task when its turn comes. It goes on whether or not anybody waits for it.
-    pub fn start<F>(&self, task: &Arc<Task>, work: F)
+    /// Runs a registered task when its turn comes, and closes it with `ending`. It goes on whether or not anybody
+    /// waits for it.
+    pub fn start<F>(&self, task: &Arc<Task>, ending: Ending, work: F)
     where
         F: FnOnce(&Task) -> Result<(), OpError> + Send + 'static,
     {
-        let (task, slots) = (Arc::clone(task), Arc::clone(&self.slots));
+        let (task, slots) = (Arc::clone(task), self.slots(&task.subject.volume));
         tokio::spawn(async move {
             let Ok(_slot) = slots.acquire_owned().await else { return };
             let worker = Arc::clone(&task);
@@ -174,9 +181,20 @@ impl Tasks {
                 Err(_) => State::Failed("failed inside the storage agent; see its log".into()),
             };
             log_end(&task, &state);
+            let (closing, ended) = (Arc::clone(&task), state.clone());
+            if tokio::task::spawn_blocking(move || ending.close(&closing, &ended)).await.is_err() {
+                tracing::error!(task = %task.id, "closing a task panicked; it will be done again");
+            }
             *lock(&task.ended) = Some(Instant::now());
             task.state.send_replace(state);
         });
+    }
+
+    fn slots(&self, volume: &str) -> Arc<Semaphore> {
+        let mut slots = lock(&self.slots);
+        let of_volume =
+            slots.entry(volume.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.running)));
+        Arc::clone(of_volume)
     }
 
     /// The task of this id.
@@ -201,6 +219,19 @@ impl Tasks {
         };
         lock(&self.by_id).values().find(repeats).cloned()
     }
+}
+
+fn insert(tasks: &mut BTreeMap<Uuid, Arc<Task>>, id: Uuid, subject: Subject) -> Arc<Task> {
+    let task = Arc::new(Task {
+        id,
+        subject,
+        created: SystemTime::now(),
+        control: Control::new(),
+        state: watch::Sender::new(State::Queued),
+        ended: Mutex::new(None),
+    });
+    tasks.insert(id, Arc::clone(&task));
+    task
 }
 
 fn log_end(task: &Task, state: &State) {
