@@ -21,9 +21,13 @@ const READ_WRITE: OFlags = OFlags::RDWR.union(OFlags::NONBLOCK).union(OFlags::NO
 /// An open directory. Whatever is done through it stays below it, wherever the directory is moved meanwhile.
 ///
 /// All methods block; errors are the kernel's, or a [`FileError`].
+///
+/// Some file systems keep a name for themselves in every directory. A handle that was told of it
+/// ([`Dir::reserving`]) refuses that name, and so do the handles that are opened through it.
 #[derive(Debug)]
 pub struct Dir {
     fd: OwnedFd,
+    reserved: Option<&'static str>,
 }
 
 /// How much a file system holds, in bytes.
@@ -43,27 +47,52 @@ impl Dir {
         if !path.is_absolute() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path must be absolute"));
         }
-        Ok(Dir { fd: rustix::fs::open(path, DIRECTORY, Mode::empty())? })
+        Ok(Dir { fd: rustix::fs::open(path, DIRECTORY, Mode::empty())?, reserved: None })
+    }
+
+    /// Refuses this name from now on, in every path and as the name of anything new: [`FileError::Reserved`].
+    pub fn reserving(self, name: Option<&'static str>) -> Dir {
+        Dir { reserved: name, ..self }
+    }
+
+    /// Whether every name of a path may be used here.
+    pub fn allows(&self, path: &RelPath) -> io::Result<()> {
+        path.names().iter().try_for_each(|name| self.allows_name(name))
+    }
+
+    fn allows_name(&self, name: &Name) -> io::Result<()> {
+        match self.reserved {
+            Some(reserved) if reserved.as_bytes() == name.as_bytes() => Err(FileError::Reserved.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// A handle with the same rules.
+    fn with(&self, fd: OwnedFd) -> Dir {
+        Dir { fd, reserved: self.reserved }
     }
 
     /// Opens a directory for reading, following links that stay inside.
     pub fn open_dir(&self, path: &RelPath) -> io::Result<Dir> {
-        Ok(Dir { fd: open_beneath(self.as_fd(), path, DIRECTORY, Links::Follow)? })
+        self.allows(path)?;
+        Ok(self.with(open_beneath(self.as_fd(), path, DIRECTORY, Links::Follow)?))
     }
 
     /// Opens a directory to change something in it: a link anywhere in the path is `ELOOP`.
     pub fn open_dir_nofollow(&self, path: &RelPath) -> io::Result<Dir> {
-        Ok(Dir { fd: open_beneath(self.as_fd(), path, DIRECTORY, Links::Refuse)? })
+        self.allows(path)?;
+        Ok(self.with(open_beneath(self.as_fd(), path, DIRECTORY, Links::Refuse)?))
     }
 
     /// Opens a directory in this one; `ELOOP` or `ENOTDIR` when it is a link.
     pub(crate) fn open_child(&self, name: &Name) -> io::Result<Dir> {
-        Ok(Dir { fd: openat(&self.fd, name.as_bytes(), DIRECTORY | OFlags::NOFOLLOW, Mode::empty())? })
+        self.allows_name(name)?;
+        Ok(self.with(openat(&self.fd, name.as_bytes(), DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?))
     }
 
     /// Opens the directory above this one. The caller must make sure that it is one of its own.
     pub(crate) fn open_parent(&self) -> io::Result<Dir> {
-        Ok(Dir { fd: openat(&self.fd, "..", DIRECTORY, Mode::empty())? })
+        Ok(self.with(openat(&self.fd, "..", DIRECTORY, Mode::empty())?))
     }
 
     /// Gives the owner all permissions on a directory of this one, even where they forbid opening it.
@@ -71,6 +100,7 @@ impl Dir {
     /// `fchmod` refuses a handle that only looks (`O_PATH`), and by name the kernel would follow a link put in its
     /// place, so the way goes through the handle's own entry in `/proc`.
     pub(crate) fn unlock_child(&self, name: &Name) -> io::Result<()> {
+        self.allows_name(name)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(&self.fd, name.as_bytes(), flags, Mode::empty())?;
         let mode = Mode::from_raw_mode(Stat::of(&fd)?.permissions() | 0o700);
@@ -82,6 +112,7 @@ impl Dir {
     /// The file is looked at before it is opened, so a device is never touched and a FIFO never waited for; what is
     /// then opened must be what was looked at. A directory is `EISDIR`.
     pub fn open_file(&self, path: &RelPath) -> io::Result<(File, Stat)> {
+        self.allows(path)?;
         let seen = Stat::of(open_beneath(self.as_fd(), path, OFlags::PATH, Links::Follow)?)?;
         require_regular(seen.kind)?;
         opened_as_seen(open_beneath(self.as_fd(), path, READ, Links::Follow)?, &seen)
@@ -103,17 +134,20 @@ impl Dir {
 
     /// Creates a file that must not exist yet, open for reading and writing; `mode` is subject to the umask.
     pub fn create_new(&self, name: &Name, mode: u32) -> io::Result<File> {
+        self.allows_name(name)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(File::from(openat(&self.fd, name.as_bytes(), flags, Mode::from_raw_mode(mode))?))
     }
 
     /// Looks at a name, not following a link.
     pub fn stat(&self, name: &Name) -> io::Result<Stat> {
+        self.allows_name(name)?;
         Stat::at(&self.fd, name.as_bytes(), AtFlags::empty())
     }
 
     /// Like [`Dir::stat`], but content with what a network file system has cached: for scans.
     pub fn stat_cached(&self, name: &Name) -> io::Result<Stat> {
+        self.allows_name(name)?;
         Stat::at(&self.fd, name.as_bytes(), AtFlags::STATX_DONT_SYNC)
     }
 
@@ -124,6 +158,7 @@ impl Dir {
 
     /// Makes a directory; `mode` is subject to the umask.
     pub fn mkdir(&self, name: &Name, mode: u32) -> io::Result<()> {
+        self.allows_name(name)?;
         Ok(rustix::fs::mkdirat(&self.fd, name.as_bytes(), Mode::from_raw_mode(mode))?)
     }
 
@@ -141,31 +176,39 @@ impl Dir {
 
     /// Renames an entry of this directory to `to_name` in `to`. `EXDEV` is another file system here, never an escape.
     pub fn rename(&self, from: &Name, to: &Dir, to_name: &Name, replace: Replace) -> io::Result<()> {
+        self.allows_name(from)?;
+        to.allows_name(to_name)?;
         replace::rename(self, from, to, to_name, replace)
     }
 
     /// Removes anything but a directory.
     pub fn unlink(&self, name: &Name) -> io::Result<()> {
+        self.allows_name(name)?;
         Ok(rustix::fs::unlinkat(&self.fd, name.as_bytes(), AtFlags::empty())?)
     }
 
     /// Removes an empty directory.
     pub fn rmdir(&self, name: &Name) -> io::Result<()> {
+        self.allows_name(name)?;
         Ok(rustix::fs::unlinkat(&self.fd, name.as_bytes(), AtFlags::REMOVEDIR)?)
     }
 
     /// What a link says, as written.
     pub fn read_link(&self, name: &Name) -> io::Result<Vec<u8>> {
+        self.allows_name(name)?;
         Ok(rustix::fs::readlinkat(&self.fd, name.as_bytes(), Vec::new())?.into_bytes())
     }
 
     /// Makes a symbolic link that says `target`.
     pub fn symlink(&self, target: &[u8], name: &Name) -> io::Result<()> {
+        self.allows_name(name)?;
         Ok(rustix::fs::symlinkat(target, &self.fd, name.as_bytes())?)
     }
 
     /// Gives a file of this directory a second name; a link gets the name itself, not its target.
     pub fn hard_link(&self, name: &Name, to: &Dir, to_name: &Name) -> io::Result<()> {
+        self.allows_name(name)?;
+        to.allows_name(to_name)?;
         Ok(rustix::fs::linkat(&self.fd, name.as_bytes(), &to.fd, to_name.as_bytes(), AtFlags::empty())?)
     }
 
@@ -181,7 +224,7 @@ impl Dir {
 
     /// Another handle of the same directory; both share one read position.
     pub fn try_clone(&self) -> io::Result<Dir> {
-        Ok(Dir { fd: self.fd.try_clone()? })
+        Ok(self.with(self.fd.try_clone()?))
     }
 
     /// Size and free space of the file system, or of the quota where it reports that.

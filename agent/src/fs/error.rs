@@ -22,12 +22,17 @@ pub enum FileError {
     /// Another process put a different file in place between two steps.
     #[error("the file was replaced while it was being opened")]
     Replaced,
+    /// The file system keeps this name for itself, for instance CephFS's `.snap`.
+    #[error("the file system keeps this name for itself")]
+    Reserved,
 }
 
 impl From<FileError> for io::Error {
     fn from(error: FileError) -> io::Error {
         let kind = match error {
-            FileError::Escape | FileError::HardLinked => io::ErrorKind::PermissionDenied,
+            FileError::Escape | FileError::HardLinked | FileError::Reserved => {
+                io::ErrorKind::PermissionDenied
+            }
             FileError::NotRegular(_) => io::ErrorKind::InvalidInput,
             FileError::Replaced => io::ErrorKind::ResourceBusy,
         };
@@ -38,6 +43,11 @@ impl From<FileError> for io::Error {
 /// Whether the call failed because the path leads outside the directory it was resolved in.
 pub fn is_escape(error: &io::Error) -> bool {
     file_error(error) == Some(FileError::Escape)
+}
+
+/// Whether the call failed because a name belongs to the file system.
+pub fn is_reserved(error: &io::Error) -> bool {
+    file_error(error) == Some(FileError::Reserved)
 }
 
 /// Whether the call failed because the file is neither a regular file nor a directory (which is `EISDIR`).

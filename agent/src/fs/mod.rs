@@ -5,11 +5,13 @@
 //! `RESOLVE_NO_MAGICLINKS`). Names and paths are bytes, checked once when they are made ([`Name`], [`RelPath`]).
 //! No code outside this module and the tree engine opens, creates or removes anything on a volume.
 
+pub(crate) mod cached;
 mod dir;
 mod entries;
 mod error;
 mod open;
 mod path;
+mod project;
 mod replace;
 mod stat;
 mod stepwise;
@@ -19,9 +21,10 @@ mod tests;
 pub use dir::{Capacity, Dir};
 pub(crate) use entries::Batch;
 pub use entries::{Entries, Entry};
-pub use error::{FileError, is_escape, is_not_regular};
+pub use error::{FileError, is_escape, is_not_regular, is_reserved};
 pub(crate) use path::Escaped;
 pub use path::{MAX_NAME, MAX_PATH, Name, PathError, RelPath};
+pub use project::{Project, project, set_project};
 pub use replace::Replace;
 pub use stat::{FileId, FileKind, Stat, Time};
 pub use stepwise::link_target;

@@ -294,3 +294,38 @@ fn capacity_is_that_of_the_file_system() {
 fn a_root_must_be_an_absolute_path() {
     assert_eq!(Dir::open_root(Path::new("relative")).unwrap_err().kind(), ErrorKind::InvalidInput);
 }
+
+#[test]
+fn a_name_that_the_file_system_keeps_for_itself_is_refused_wherever_it_stands() {
+    let (temp, dir) = scene();
+    let hidden = temp.path().join("root/a/.snap");
+    fs::create_dir(&hidden).unwrap();
+    fs::write(hidden.join("file"), "").unwrap();
+    fs::create_dir(temp.path().join("root/d")).unwrap();
+    let dir = dir.reserving(Some(".snap"));
+    let a = dir.open_dir(&path("a")).unwrap();
+    let (snap, file) = (name(".snap"), name("file"));
+    let refused: [io::Result<()>; 16] = [
+        dir.open_dir(&path("a/.snap")).map(drop),
+        dir.open_dir_nofollow(&path("a/.snap")).map(drop),
+        dir.open_file(&path("a/.snap/file")).map(drop),
+        dir.mkdir_all(&path("a/.snap/new"), 0o755).map(drop),
+        a.open_child(&snap).map(drop),
+        a.open_file_nofollow(&snap).map(drop),
+        a.open_existing_rw(&snap).map(drop),
+        a.create_new(&snap, 0o644).map(drop),
+        a.mkdir(&snap, 0o755),
+        a.stat(&snap).map(drop),
+        a.unlink(&snap),
+        a.rmdir(&snap),
+        a.rename(&snap, &dir, &name("rescued"), Replace::Yes),
+        dir.rename(&name("d"), &a, &snap, Replace::Yes),
+        a.symlink(b"file", &snap),
+        a.hard_link(&file, &a.try_clone().unwrap(), &snap),
+    ];
+    for (case, outcome) in refused.into_iter().enumerate() {
+        assert!(is_reserved(&outcome.unwrap_err()), "case {case}");
+    }
+    assert!(hidden.join("file").exists() && temp.path().join("root/d").exists());
+    dir.open_dir(&path("a")).unwrap().mkdir(&name(".snapshot"), 0o755).unwrap();
+}

@@ -28,6 +28,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use warp::filters::BoxedFilter;
 
 use super::access_log::Entry;
+use super::marker::ZeroCopy;
 use super::request_id;
 use super::transport::Activity;
 use super::{Connection, Limits, Shared};
@@ -69,6 +70,7 @@ impl Service<Request<Incoming>> for Exchanges {
             secure: self.secure,
             from_trusted_proxy: from_proxy,
             request_id,
+            zero_copy: (!self.secure).then(|| ZeroCopy::of(&self.activity)),
         });
         let exchange = Arc::new(Exchange::new(entry, Arc::clone(&self.activity)));
         if let Some(problem) = too_large(&head, &self.shared.limits) {

@@ -2,14 +2,16 @@
 //!
 //! warp's own server has no header timeout, no connection limit and no TLS, and hides the socket. So the agent
 //! accepts connections itself, drives hyper's HTTP/1 on each, and hands the requests to a warp filter as a service.
-//! The socket stays ours: [`transport`] is where bytes can leave without being copied.
+//! The socket stays ours, so that files can leave through [`transport`] without being copied.
 
 mod access_log;
 mod admission;
 mod bind;
 mod connection;
 mod exchange;
+mod marker;
 mod request_id;
+mod sendfile;
 mod stop;
 pub mod tls;
 mod transport;
@@ -28,6 +30,7 @@ pub use self::access_log::TARGET as ACCESS_TARGET;
 use self::admission::{Admission, Permit, Refusal};
 pub use self::bind::{BindError, bind};
 pub use self::exchange::REQUEST_ID;
+pub use self::marker::{LONGEST as LONGEST_MARKER, ZeroCopy};
 pub use self::stop::{Stage, Stop, Stopping};
 use crate::api::problem::Reply;
 use crate::metrics::Metrics;
@@ -78,6 +81,8 @@ pub struct Connection {
     pub from_trusted_proxy: bool,
     /// The request's id, as in the access log and the reply.
     pub request_id: Arc<str>,
+    /// How to send files without copying them; not over TLS.
+    pub zero_copy: Option<ZeroCopy>,
 }
 
 /// Says whether an address is that of a trusted proxy.

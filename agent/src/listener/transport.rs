@@ -1,9 +1,7 @@
 //! The byte stream below HTTP: plain TCP or TLS, with the time limits that HTTP itself does not know.
 //!
-//! All bytes of a connection pass through [`Transport`], and nothing else holds the socket. This is the place for
-//! zero-copy replies: hyper hands body buffers to `poll_write_vectored` uncopied, so for [`Io::Plain`] this
-//! type can recognise a buffer that only names a file range and send it by `sendfile(2)`; a handler learns from
-//! [`super::Connection`] whether its connection can do so. TLS always copies.
+//! All bytes of a connection pass through [`Transport`], and nothing else holds the socket. On a plain connection
+//! a buffer that only names a file's bytes ([`super::marker`]) leaves by `sendfile(2)`; TLS always copies.
 //!
 //! Three clocks run here. A request's head must be complete in a fixed time after its first byte (after the accept
 //! for the first request); between requests a connection may rest for longer; and whoever does not take our bytes
@@ -23,6 +21,8 @@ use tokio::time::{Duration, Instant, Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 
 use super::Limits;
+use super::sendfile::{Turn, poll_send, poll_turn};
+use crate::vfolder::upload::share::{Portion, portion};
 
 /// What the transport and the exchanges on it know of each other.
 #[derive(Debug, Default)]
@@ -86,6 +86,15 @@ pub(super) enum Io {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl Io {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Io::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Io::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
 /// A connection's byte stream.
 #[derive(Debug)]
 pub(super) struct Transport {
@@ -102,6 +111,7 @@ pub(super) struct Transport {
     idle_due: Option<Instant>,
     read_clock: Clock,
     write_clock: Clock,
+    turn: Turn,
 }
 
 impl Transport {
@@ -118,12 +128,14 @@ impl Transport {
             idle_due: None,
             read_clock: Clock::default(),
             write_clock: Clock::default(),
+            turn: Turn::default(),
         }
     }
 
     /// Reads and throws away what still comes, until the peer ends the connection too.
     pub(super) async fn drain(&mut self) -> io::Result<()> {
-        let mut scrap = [0; 4096];
+        // Not on the stack: it would be a part of every connection's task from the beginning.
+        let mut scrap = vec![0; 4096];
         while self.read(&mut scrap).await? > 0 {}
         Ok(())
     }
@@ -205,9 +217,15 @@ impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let outcome = match &mut this.io {
-            Io::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Io::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        let outcome = match portion() {
+            Portion::Full => this.io.poll_read(cx, buf),
+            Portion::Bytes(most) => {
+                let mut part = ReadBuf::new(buf.initialize_unfilled_to(most.min(buf.remaining())));
+                let outcome = this.io.poll_read(cx, &mut part);
+                let count = part.filled().len();
+                buf.advance(count);
+                outcome
+            }
         };
         match outcome {
             Poll::Pending => this.poll_waiting(cx),
@@ -231,8 +249,9 @@ impl AsyncWrite for Transport {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.check_poison()?;
+        ready!(poll_turn(&mut this.turn, cx));
         let outcome = match &mut this.io {
-            Io::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Io::Plain(stream) => poll_send(stream, cx, bufs, &this.activity, &mut this.turn),
             Io::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         };
         this.note_sent(&outcome);

@@ -8,7 +8,7 @@ use std::io;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{
     AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, fgetxattr,
-    flistxattr, fsetxattr, futimens, utimensat,
+    flistxattr, fsetxattr, fstat, futimens, utimensat,
 };
 use rustix::io::Errno;
 
@@ -27,25 +27,34 @@ pub(super) struct Lost {
 pub(super) fn apply(src: impl AsFd, stat: &Stat, dst: impl AsFd) -> io::Result<Vec<Lost>> {
     let (src, dst) = (src.as_fd(), dst.as_fd());
     let mut lost = Vec::new();
-    let mut mode = stat.permissions();
-    if let Err(error) = fchown(dst, owner(stat), group(stat)) {
-        lost.push(Lost { what: "keep the owner", cause: error.into() });
-        // Without the owner the bits would give away somebody else's rights: the group if that can be had.
-        mode &= match fchown(dst, None, group(stat)) {
-            Ok(()) => !0o4000,
-            Err(_) => !0o6000,
-        };
-    }
+    let mode = stat.permissions() & keep_owner(stat, dst, &mut lost)?;
     copy_xattrs(src, dst, &mut lost);
     fchmod(dst, Mode::from_raw_mode(mode))?;
     futimens(dst, &times(stat))?;
     Ok(lost)
 }
 
+/// Gives the copy its source's owner and group; which bits of the mode the copy may then have. What is right already is
+/// not set: the packaged unit forbids the system call, as it is one of privileged programs.
+fn keep_owner(stat: &Stat, dst: BorrowedFd<'_>, lost: &mut Vec<Lost>) -> io::Result<u32> {
+    let copy = fstat(dst)?;
+    if (copy.st_uid, copy.st_gid) == (stat.uid, stat.gid) {
+        return Ok(!0);
+    }
+    let Err(error) = fchown(dst, owner(stat), group(stat)) else { return Ok(!0) };
+    lost.push(Lost { what: "keep the owner", cause: error.into() });
+    // Without the owner the bits would give away somebody else's rights: the group if that can be had.
+    let grouped = copy.st_gid == stat.gid || fchown(dst, None, group(stat)).is_ok();
+    Ok(if grouped { !0o4000 } else { !0o6000 })
+}
+
 /// Gives the link `name` the owner and times of its source; links have no mode on Linux.
 pub(super) fn apply_to_link(stat: &Stat, dir: &Dir, name: &Name) -> Vec<Lost> {
+    let owned = match dir.stat(name) {
+        Ok(copy) if (copy.uid, copy.gid) == (stat.uid, stat.gid) => Ok(()),
+        _ => chownat(dir, name.as_bytes(), owner(stat), group(stat), AtFlags::SYMLINK_NOFOLLOW),
+    };
     let name = name.as_bytes();
-    let owned = chownat(dir, name, owner(stat), group(stat), AtFlags::SYMLINK_NOFOLLOW);
     let timed = utimensat(dir, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW);
     [("keep the owner", owned), ("keep the times", timed)]
         .into_iter()

@@ -31,6 +31,8 @@ const TRIES: u32 = 8;
 pub struct CopyOptions {
     /// Entries of the source's root to leave out, such as a staging directory.
     pub skip_top: Vec<Name>,
+    /// The only entry of the source's root to copy; all of them without it.
+    pub only_top: Option<Name>,
     /// Threads, the calling one included.
     pub threads: usize,
     /// Make the copy durable before returning: one `syncfs(2)` of the destination's file system.
@@ -104,6 +106,14 @@ struct Place {
     dst: DirStack,
 }
 
+// === impl CopyOptions ===
+
+impl CopyOptions {
+    fn leaves_out(&self, top: &Name) -> bool {
+        self.skip_top.contains(top) || self.only_top.as_ref().is_some_and(|only| only != top)
+    }
+}
+
 // === impl Copier ===
 
 impl Copier<'_> {
@@ -132,7 +142,7 @@ impl Copier<'_> {
 
     fn entry(&self, at: &mut Place, entry: Entry, pool: &Pool<Job, TreeError>) -> Result<(), TreeError> {
         let name = entry.name;
-        if self.options.skip_top.contains(&name) && at.is_top() {
+        if at.is_top() && self.options.leaves_out(&name) {
             return Ok(());
         }
         let mut kind = entry.kind;

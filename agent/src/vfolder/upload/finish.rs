@@ -10,7 +10,7 @@ use super::SyncPolicy;
 use super::error::UploadError;
 use super::session::{StagingName, is_staging, name};
 use super::staging::Staging;
-use crate::fs::{Dir, Name, PathError, RelPath, Replace, is_escape};
+use crate::fs::{Dir, Name, PathError, RelPath, Replace, is_escape, is_reserved};
 
 /// Joins `dst_dir` and the token's path, both as given, to the path of the final file.
 pub fn target(dst_dir: Option<&[u8]>, relpath: &[u8]) -> Result<RelPath, UploadError> {
@@ -32,6 +32,7 @@ pub fn target(dst_dir: Option<&[u8]>, relpath: &[u8]) -> Result<RelPath, UploadE
 /// Says early what would keep the finished file from going to its place.
 pub(super) fn check(folder: &Dir, target: &RelPath) -> Result<(), UploadError> {
     let Some((parent, name)) = target.split_last() else { return Ok(()) };
+    folder.allows(target).map_err(|error| in_the_way(error, target, 0))?;
     match folder.open_dir_nofollow(&parent) {
         Ok(parent) if matches!(parent.stat(name), Ok(found) if found.kind == crate::fs::FileKind::Dir) => {
             Err(UploadError::TargetIsDirectory(target.clone()))
@@ -121,6 +122,7 @@ fn in_the_way(error: io::Error, target: &RelPath, offset: u64) -> UploadError {
     let refused = |reason: &str| UploadError::Target { path: target.to_string(), reason: reason.into() };
     match error.kind() {
         _ if is_escape(&error) => refused("it leads out of the folder"),
+        _ if is_reserved(&error) => refused("the file system keeps this name for itself"),
         _ if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
             refused("a symbolic link stands in its way; links are not followed")
         }

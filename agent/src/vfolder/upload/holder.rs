@@ -3,7 +3,7 @@
 //! A session has one writer at a time. A client whose connection died without a word comes back long before
 //! the dead connection is noticed; so a newcomer may take the session over from a holder that has been
 //! waiting for its client for some time, but not from one whose data keeps coming. Other processes that
-//! serve the same volume are kept out by a lock on the staging file instead.
+//! serve the same volume are kept out by a lock on the staging file instead, and by a lease where they agree on one.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +14,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 use tokio::time::timeout;
 
 use super::session::SessionId;
+use crate::events::{Lease as SharedLease, Leases};
 
 /// All sessions that someone holds or waits for.
 #[derive(Default)]
@@ -43,6 +44,8 @@ pub(super) struct Lease {
     // Let go before the session leaves the table.
     _guard: OwnedMutexGuard<()>,
     ticket: Ticket,
+    /// What other processes go by, where they do.
+    shared: Option<SharedLease>,
 }
 
 /// How long to wait for a session that someone else holds.
@@ -148,7 +151,23 @@ impl Lease {
         *ticket.holder.waiting() = None;
         ticket.holder.durable.store(UNKNOWN, Ordering::Release);
         ticket.holder.leave.send_replace(false);
-        Lease { _guard: guard, ticket }
+        Lease { _guard: guard, ticket, shared: None }
+    }
+
+    /// Takes the session in the sight of other processes as well, where they agree on it through Valkey. Not when
+    /// another has it.
+    pub(super) async fn share(&mut self, leases: &Arc<Leases>) -> bool {
+        if leases.are_on() && self.shared.is_none() {
+            self.shared = leases.upload(&self.ticket.session.to_string()).await;
+        }
+        self.shared.is_some() || !leases.are_on()
+    }
+
+    async fn lost(&self) {
+        match &self.shared {
+            Some(shared) => shared.lost().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Says how far the session's data is durable.
@@ -169,6 +188,7 @@ impl Lease {
         let outcome = tokio::select! {
             biased;
             _ = leave.wait_for(|leave| *leave) => None,
+            () = self.lost() => None,
             event = event => Some(event),
         };
         *holder.waiting() = None;

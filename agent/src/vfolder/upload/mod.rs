@@ -10,6 +10,7 @@ mod finish;
 mod holder;
 mod receive;
 mod session;
+pub(crate) mod share;
 mod staging;
 mod sweep;
 #[cfg(test)]
@@ -18,23 +19,28 @@ mod writing;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::id::VfolderId;
 
 pub use self::checksum::{ALGORITHMS, Checksum, ChecksumError};
 pub use self::error::UploadError;
 pub use self::finish::target;
-use self::holder::{Holders, Patience};
+use self::holder::{Holders, Lease, Patience};
 pub use self::session::{STAGING, SessionId};
-use self::staging::{Found, Staging, absent};
+use self::staging::{Found, Staging, Wanted, absent};
 use self::sweep::{Counts, Schedule};
+use self::writing::Opened;
 pub use self::writing::Writing;
 use crate::error::OpError;
+use crate::events::{LEASE_OVER, Leases};
 use crate::fs::{Dir, RelPath};
 use crate::metrics::{Metrics, UploadEnd};
 use crate::token::unix_now;
 use crate::volume::Volume;
+
+/// How often a session that another process holds is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// When received bytes are made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +115,7 @@ pub struct Uploads {
     counts: Counts,
     schedule: Arc<Schedule>,
     metrics: Arc<Metrics>,
+    leases: Option<Arc<Leases>>,
 }
 
 impl Uploads {
@@ -120,6 +127,19 @@ impl Uploads {
             counts: Counts::default(),
             schedule: Arc::default(),
             metrics: Arc::default(),
+            leases: None,
+        }
+    }
+
+    /// Has them agreed on with other processes through these leases, where they are on.
+    pub fn with_leases(self, leases: Arc<Leases>) -> Self {
+        Uploads { leases: Some(leases), ..self }
+    }
+
+    async fn share(&self, lease: &mut Lease) -> bool {
+        match &self.leases {
+            Some(leases) => lease.share(leases).await,
+            None => true,
         }
     }
 
@@ -144,6 +164,7 @@ impl Uploads {
         size: u64,
     ) -> Result<SessionId, OpError> {
         let folder = volume.vfolder(id)?;
+        folder.allows(target).map_err(|error| OpError::fs(error, target))?;
         let session = self.new_session(&folder)?;
         if size == 0 {
             create_empty(&folder, target)?;
@@ -182,27 +203,44 @@ impl Uploads {
         if let Some(offset) = self.holders.durable_offset(upload.session, self.patience()) {
             return Ok(offset);
         }
-        let lease = self.holders.acquire(upload.session, self.patience()).await.ok_or(UploadError::Held)?;
-        let uploads = Arc::clone(self);
-        blocking(move || {
-            let outcome = uploads.offset_now(&upload);
-            drop(lease);
-            outcome
-        })
-        .await
+        let mut lease =
+            self.holders.acquire(upload.session, self.patience()).await.ok_or(UploadError::Held)?;
+        let begin = Instant::now();
+        loop {
+            let (uploads, at, ours) = (Arc::clone(self), upload.clone(), self.share(&mut lease).await);
+            // Kept until the work is done, also when the volume hangs.
+            let work = move |_: &Arc<Volume>| Ok((uploads.offset_now(&at, ours), lease));
+            let (outcome, kept) = upload.volume.run::<_, UploadError, _>(work).await?;
+            match outcome? {
+                Some(offset) => return Ok(offset),
+                None if begin.elapsed() >= self.elsewhere(self.settings.lock_wait) => {
+                    return Err(UploadError::Held);
+                }
+                None => tokio::time::sleep(LOOK).await,
+            }
+            lease = kept;
+        }
     }
 
-    fn offset_now(&self, upload: &Upload) -> Result<u64, UploadError> {
+    /// Nothing while another process puts away the last bytes: only when the file is at its place may a client be told
+    /// that all is done.
+    fn offset_now(&self, upload: &Upload, ours: bool) -> Result<Option<u64>, UploadError> {
         let folder = upload.volume.vfolder(&upload.vfid)?;
-        let found = find(&folder, upload)?;
+        let found = match ours {
+            true => find(&folder, upload)?,
+            false => Staging::look(&folder, upload.session).map_err(in_staging)?,
+        };
         let offset = found.offset(upload.size)?;
+        if matches!(found, Found::Locked(_)) && offset == upload.size {
+            return Ok(None);
+        }
         if let Found::Open(staging) = found {
             finish::check(&folder, &upload.target)?;
             if offset == upload.size {
                 self.finish(&folder, staging, upload)?;
             }
         }
-        Ok(offset)
+        Ok(Some(offset))
     }
 
     fn finish(&self, folder: &Dir, staging: Staging, upload: &Upload) -> Result<(), UploadError> {
@@ -225,24 +263,64 @@ impl Uploads {
         length: Option<u64>,
         checksum: Option<Checksum>,
     ) -> Result<Writing, UploadError> {
-        let lease = self.holders.acquire(upload.session, self.patience()).await.ok_or(UploadError::Held)?;
-        let uploads = Arc::clone(self);
-        blocking(move || Writing::open(uploads, lease, upload, offset, length, checksum)).await
+        let mut lease =
+            self.holders.acquire(upload.session, self.patience()).await.ok_or(UploadError::Held)?;
+        // A holder in another process that hears nothing of its client leaves within this time.
+        let patience = self.elsewhere(self.settings.holder_idle + self.settings.lock_wait);
+        let (begin, mut wanted) = (Instant::now(), None);
+        let outcome = loop {
+            if self.share(&mut lease).await {
+                let (uploads, at, checksum) = (Arc::clone(self), upload.clone(), checksum.clone());
+                let opening =
+                    move |_: &Arc<Volume>| Writing::open(uploads, lease, at, offset, length, checksum);
+                match upload.volume.run(opening).await {
+                    Ok(Opened::Ready(writing)) => break Ok(*writing),
+                    Ok(Opened::Elsewhere(kept)) => lease = kept,
+                    Err(error) => break Err(error),
+                }
+            }
+            if begin.elapsed() >= patience {
+                break Err(UploadError::Held);
+            }
+            if wanted.is_none() {
+                wanted = Some(want(&upload).await?);
+            }
+            tokio::time::sleep(LOOK).await;
+        };
+        if let Some(wanted) = wanted {
+            drop(upload.volume.spawn(move || wanted.withdraw()).await);
+        }
+        outcome
+    }
+
+    /// How long to wait for another process: at least until the lease of a dead one is over.
+    fn elsewhere(&self, patience: Duration) -> Duration {
+        let leases = self.leases.as_ref().is_some_and(|leases| leases.are_on());
+        if leases { patience.max(LEASE_OVER) } else { patience }
     }
 
     /// Ends an upload and removes what was stored of it, also while another request is writing.
     pub async fn terminate(self: &Arc<Self>, upload: Upload) -> Result<(), UploadError> {
-        let lease = self.holders.seize(upload.session, self.patience()).await.ok_or(UploadError::Held)?;
-        let outcome = blocking(move || {
+        let mut lease = self.holders.seize(upload.session, self.patience()).await.ok_or(UploadError::Held)?;
+        if !self.share(&mut lease).await {
+            return Err(UploadError::Held);
+        }
+        let volume = Arc::clone(&upload.volume);
+        let work = move |_: &Arc<Volume>| {
             let outcome = terminate(&upload);
             drop(lease);
             outcome
-        })
-        .await;
+        };
+        let outcome = volume.run(work).await;
         if outcome.is_ok() {
             self.metrics.upload_finished(UploadEnd::Terminated);
         }
         outcome
+    }
+
+    /// Whether bytes only count when they are durable, and are to be durable at all.
+    fn marks(&self, volume: &Volume) -> bool {
+        volume.backend.trees.sizes_outrun_data() && self.settings.sync != SyncPolicy::Never
     }
 
     fn patience(&self) -> Patience {
@@ -257,6 +335,14 @@ impl Uploads {
 
 fn seconds(time: Duration) -> i64 {
     i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
+
+async fn want(upload: &Upload) -> Result<Wanted, UploadError> {
+    let (vfid, session) = (upload.vfid, upload.session);
+    let post = move |volume: &Arc<Volume>| {
+        Wanted::post(&volume.vfolder(&vfid)?, session).map_err(|error| UploadError::from(in_staging(error)))
+    };
+    upload.volume.run(post).await
 }
 
 fn terminate(upload: &Upload) -> Result<(), UploadError> {
@@ -289,18 +375,5 @@ fn create_empty(folder: &Dir, target: &RelPath) -> Result<(), OpError> {
     match parent.create_new(name, 0o644) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(OpError::fs(error, target)),
         _ => Ok(()),
-    }
-}
-
-async fn blocking<T, F>(work: F) -> Result<T, UploadError>
-where
-    F: FnOnce() -> Result<T, UploadError> + Send + 'static,
-    T: Send + 'static,
-{
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            Err(UploadError::Storage { offset: 0, source: io::Error::other("the upload failed inside") })
-        }
     }
 }

@@ -10,6 +10,7 @@ pub const STAGING: &str = ".upload";
 
 const DONE: &str = ".done";
 const UNVERIFIED: &str = ".unverified";
+const WANTED: &str = ".wanted";
 
 /// An upload session: 32 lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,6 +25,8 @@ pub(super) enum StagingName {
     Done(SessionId),
     /// The offset from which on the bytes are not verified yet, in decimal digits.
     Unverified(SessionId),
+    /// The sign that a client came to another process while one holds the session.
+    Wanted(SessionId),
 }
 
 impl SessionId {
@@ -56,6 +59,7 @@ impl StagingName {
             b"" => Some(StagingName::Data(session)),
             _ if suffix == DONE.as_bytes() => Some(StagingName::Done(session)),
             _ if suffix == UNVERIFIED.as_bytes() => Some(StagingName::Unverified(session)),
+            _ if suffix == WANTED.as_bytes() => Some(StagingName::Wanted(session)),
             _ => None,
         }
     }
@@ -66,6 +70,7 @@ impl StagingName {
             StagingName::Data(session) => (session, ""),
             StagingName::Done(session) => (session, DONE),
             StagingName::Unverified(session) => (session, UNVERIFIED),
+            StagingName::Wanted(session) => (session, WANTED),
         };
         name(&format!("{session}{suffix}"))
     }
@@ -104,9 +109,12 @@ mod tests {
     #[test]
     fn the_files_of_a_session_are_told_apart_from_foreign_ones() {
         let session = SessionId::random();
-        for staged in
-            [StagingName::Data(session), StagingName::Done(session), StagingName::Unverified(session)]
-        {
+        for staged in [
+            StagingName::Data(session),
+            StagingName::Done(session),
+            StagingName::Unverified(session),
+            StagingName::Wanted(session),
+        ] {
             assert_eq!(StagingName::parse(&staged.name().unwrap()), Some(staged));
         }
         for foreign in ["notes.txt", &"a".repeat(34), &format!("{session}.donE"), &format!("x{session}")] {

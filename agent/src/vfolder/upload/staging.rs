@@ -1,11 +1,12 @@
 //! The staging file of one session: finding, locking and recovering it.
 //!
-//! The file's size is the session's offset. Bytes whose checksum is still to be checked are the exception:
-//! while they arrive, a second file says where they begin, and whoever opens the session after a crash
-//! cuts them off.
+//! The file's size is the session's offset. Bytes whose checksum is still to be checked are the exception, and on some
+//! file systems bytes that are not durable yet: while they arrive, a second file says where they begin, and whoever
+//! opens the session after a crash cuts them off.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -25,6 +26,9 @@ pub(super) struct Staging {
     pub(super) session: SessionId,
     pub(super) offset: u64,
 }
+
+/// The file that says from where on the bytes of a session do not count yet.
+pub(super) struct Mark(File);
 
 /// What there is of a session.
 pub(super) enum Found {
@@ -61,6 +65,18 @@ impl Staging {
         Ok(Found::Missing)
     }
 
+    /// Looks at a session without touching it, for when another process may be writing that no lock shows.
+    pub(super) fn look(folder: &Dir, session: SessionId) -> io::Result<Found> {
+        let Some(area) = absent(folder.open_dir_nofollow(&RelPath::from(staging()?)))? else {
+            return Ok(Found::Missing);
+        };
+        if let Some(file) = openable(&area, &StagingName::Data(session).name()?)? {
+            return Ok(Found::Locked(verified(&area, session, &file)?));
+        }
+        let done = absent(area.stat(&StagingName::Done(session).name()?))?;
+        Ok(if done.is_some() { Found::Done } else { Found::Missing })
+    }
+
     fn recover(file: File, area: Dir, session: SessionId, size: u64) -> io::Result<Staging> {
         let length = file.metadata()?.len();
         let offset = verified(&area, session, &file)?.min(size);
@@ -79,12 +95,12 @@ impl Staging {
     }
 
     /// Notes that the bytes from the offset on count only once [`Staging::forget_unverified`] was called.
-    pub(super) fn begin_unverified(&self) -> io::Result<()> {
+    pub(super) fn begin_unverified(&self) -> io::Result<Mark> {
         let name = StagingName::Unverified(self.session).name()?;
-        let mut file = self.area.create_new(&name, 0o644)?;
-        file.write_all(self.offset.to_string().as_bytes())?;
-        file.sync_all()?;
-        self.area.sync()
+        let mark = Mark(self.area.create_new(&name, 0o644)?);
+        mark.advance(self.offset)?;
+        self.area.sync()?;
+        Ok(mark)
     }
 
     /// All bytes are good.
@@ -92,10 +108,65 @@ impl Staging {
         absent(self.area.unlink(&StagingName::Unverified(self.session).name()?)).map(drop)
     }
 
+    /// A look at whether another process wants the session.
+    pub(super) fn watch(&self) -> io::Result<Watch> {
+        Ok(Watch { area: self.area.try_clone()?, name: StagingName::Wanted(self.session).name()? })
+    }
+
     /// Removes the session and all its files.
     pub(super) fn remove(self) -> io::Result<()> {
         self.area.unlink(&StagingName::Data(self.session).name()?)?;
         self.forget_unverified()
+    }
+}
+
+/// A process that holds a session looks at this while it hears nothing of its client: perhaps that one has come to
+/// another process, which can't reach into this one.
+pub(super) struct Watch {
+    area: Dir,
+    name: Name,
+}
+
+impl Watch {
+    /// Whether someone wants the session. Blocks.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.area.stat(&self.name).is_ok()
+    }
+
+    /// The session is given up.
+    pub(super) fn answer(&self) {
+        if let Err(error) = absent(self.area.unlink(&self.name)) {
+            tracing::debug!(name = %self.name, %error, "the sign that a session is wanted could not be removed");
+        }
+    }
+}
+
+/// Asks the process that holds a session to leave it if it does not hear of its client.
+pub(super) struct Wanted(Watch);
+
+impl Wanted {
+    /// Puts up the sign. Blocks.
+    pub(super) fn post(folder: &Dir, session: SessionId) -> io::Result<Self> {
+        let area = folder.open_dir_nofollow(&RelPath::from(staging()?))?;
+        let watch = Watch { area, name: StagingName::Wanted(session).name()? };
+        match watch.area.create_new(&watch.name, 0o644) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(Wanted(watch)),
+        }
+    }
+
+    /// Takes the sign down. Blocks.
+    pub(super) fn withdraw(self) {
+        self.0.answer();
+    }
+}
+
+impl Mark {
+    /// Lets the bytes up to `offset` count, which must be durable. Always the same length, so that a crash leaves the old
+    /// text or the new.
+    pub(super) fn advance(&self, offset: u64) -> io::Result<()> {
+        self.0.write_all_at(format!("{offset:020}").as_bytes(), 0)?;
+        self.0.sync_all()
     }
 }
 

@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::session::{STAGING, StagingName, staging};
 use super::staging::absent;
+use crate::error::OpError;
 use crate::fs::{Dir, FileId, Name, RelPath};
 use crate::token::unix_now;
 use crate::volume::Volume;
@@ -42,7 +43,9 @@ pub(super) fn sweep(area: &Dir, now: i64, lifetime: i64) -> io::Result<Left> {
         let Some(stat) = absent(area.stat(&name))? else { continue };
         let due = match kind {
             StagingName::Done(_) => stat.mtime.secs,
-            StagingName::Data(_) | StagingName::Unverified(_) => stat.mtime.secs.saturating_add(lifetime),
+            StagingName::Data(_) | StagingName::Unverified(_) | StagingName::Wanted(_) => {
+                stat.mtime.secs.saturating_add(lifetime)
+            }
         };
         if due <= now && removed(area, &name, kind) {
             continue;
@@ -143,18 +146,36 @@ impl Schedule {
     pub(super) async fn run(self: Arc<Self>, lifetime: i64) {
         loop {
             tokio::time::sleep(TIMER).await;
-            let schedule = Arc::clone(&self);
-            if tokio::task::spawn_blocking(move || schedule.sweep_due(unix_now(), lifetime)).await.is_err() {
-                tracing::error!("sweeping staging directories panicked");
+            for volume in self.due_volumes(unix_now()) {
+                tokio::spawn(Arc::clone(&self).sweep_volume(volume, lifetime));
             }
         }
     }
 
-    pub(super) fn sweep_due(&self, now: i64, lifetime: i64) {
-        let due: Vec<_> = self.table().extract_if(|_, due| due.at <= now).collect();
-        for ((name, id), Due { volume, .. }) in due {
-            match sweep_folder(&volume, &id, now, lifetime) {
-                Ok(Some(next)) => self.add(&volume, id, next.max(now + 1)),
+    fn due_volumes(&self, now: i64) -> Vec<Arc<Volume>> {
+        let table = self.table();
+        let due = table.values().filter(|due| due.at <= now);
+        let volumes: HashMap<_, _> = due.map(|due| (&due.volume.name, &due.volume)).collect();
+        volumes.into_values().cloned().collect()
+    }
+
+    /// A volume that hangs keeps its folders for later, and no other's from being swept.
+    async fn sweep_volume(self: Arc<Self>, volume: Arc<Volume>, lifetime: i64) {
+        let sweep = move |volume: &Arc<Volume>| -> Result<(), OpError> {
+            self.sweep_due(volume, unix_now(), lifetime);
+            Ok(())
+        };
+        if let Err(error) = volume.run(sweep).await {
+            tracing::debug!(volume = volume.name, %error, "{STAGING} is swept later");
+        }
+    }
+
+    pub(super) fn sweep_due(&self, volume: &Arc<Volume>, now: i64, lifetime: i64) {
+        let is_due = |key: &(String, VfolderId), due: &mut Due| key.0 == volume.name && due.at <= now;
+        let due: Vec<_> = self.table().extract_if(is_due).collect();
+        for ((name, id), _) in due {
+            match sweep_folder(volume, &id, now, lifetime) {
+                Ok(Some(next)) => self.add(volume, id, next.max(now + 1)),
                 Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(volume = name, vfolder = %id, %error, "{STAGING} could not be swept")
@@ -169,7 +190,7 @@ impl Schedule {
 }
 
 fn sweep_folder(volume: &Volume, id: &VfolderId, now: i64, lifetime: i64) -> io::Result<Option<i64>> {
-    // A folder or volume that is gone needs no sweeping.
+    // A folder that is gone needs no sweeping; one on a volume that is gone is swept when an upload begins in it again.
     let Ok(folder) = volume.vfolder(id) else { return Ok(None) };
     let Some(area) = absent(folder.open_dir_nofollow(&RelPath::from(staging()?)))? else { return Ok(None) };
     let left = sweep(&area, now, lifetime)?;

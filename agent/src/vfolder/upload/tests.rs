@@ -6,7 +6,6 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
 use super::*;
-use crate::volume::backend;
 
 const ID: &str = "0b6c1d7ea6f24d57a1b2c3d4e5f60718";
 const DAY: Duration = Duration::from_secs(86_400);
@@ -39,8 +38,7 @@ fn site_at(dir: tempfile::TempDir) -> Site {
     let folder = dir.path().join("0b/6c/1d7ea6f24d57a1b2c3d4e5f60718");
     std::fs::create_dir_all(&folder).unwrap();
     let path = dir.path().to_owned();
-    let backend = backend("vfs").unwrap();
-    let volume = Arc::new(Volume { name: "v".into(), path, fsprefix: ".".into(), backend });
+    let volume = Arc::new(Volume::plain("v", path));
     Site { uploads: Arc::new(Uploads::new(settings())), volume, folder, _dir: dir }
 }
 
@@ -366,7 +364,7 @@ async fn marks_are_swept_when_the_token_has_ended_and_foreign_files_never() {
     let site = site();
     let upload = site.upload("f", 1);
     site.patch(&upload, 0, &[b"x"]).await.unwrap();
-    let sweep = |now| site.uploads.schedule.sweep_due(now, site.uploads.lifetime());
+    let sweep = |now| site.uploads.schedule.sweep_due(&site.volume, now, site.uploads.lifetime());
     sweep(upload.expires - 1);
     assert_eq!(site.offset(&upload).await.unwrap(), 1);
     std::fs::write(site.folder.join(STAGING).join("notes"), b"mine").unwrap();
@@ -380,7 +378,7 @@ async fn the_staging_directory_goes_with_the_last_mark() {
     let site = site();
     let upload = site.upload("f", 1);
     site.patch(&upload, 0, &[b"x"]).await.unwrap();
-    site.uploads.schedule.sweep_due(upload.expires + 1, site.uploads.lifetime());
+    site.uploads.schedule.sweep_due(&site.volume, upload.expires + 1, site.uploads.lifetime());
     assert!(!site.folder.join(STAGING).exists());
 }
 
@@ -409,4 +407,54 @@ async fn a_full_disk_keeps_the_bytes_before_it_and_the_session_goes_on_later() {
     site.patch(&upload, offset, &[&whole[offset as usize..]]).await.unwrap();
     assert!(site.read("f") == whole);
     assert!(mount(&["umount", "-l", &path]));
+}
+
+/// A file system whose files can be longer after a crash than what was stored of them.
+struct Outrunning;
+
+impl crate::volume::Trees for Outrunning {
+    fn sizes_outrun_data(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn where_sizes_outrun_data_only_bytes_that_were_made_durable_count_after_a_crash() {
+    let Site { uploads, volume, folder, _dir } = site();
+    let Ok(mut volume) = Arc::try_unwrap(volume) else { panic!("the volume is in use") };
+    volume.backend.trees = Box::new(Outrunning);
+    let site = Site { uploads, volume: Arc::new(volume), folder, _dir };
+    let upload = site.upload("f", 10);
+    assert_eq!(site.patch(&upload, 0, &[b"123"]).await.unwrap(), 3);
+    assert!(!site.staged(&upload).with_extension("unverified").exists(), "an orderly end leaves no mark");
+
+    let writing = site.uploads.begin(upload.clone(), 3, None, None).await.unwrap();
+    let mut body = stream::iter([Ok::<_, ()>(Bytes::from_static(b"456"))]).chain(stream::pending());
+    let crashing = tokio::spawn(async move { writing.receive(&mut body).await });
+    while std::fs::metadata(site.staged(&upload)).unwrap().len() < 6 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    crashing.abort();
+    assert!(crashing.await.unwrap_err().is_cancelled());
+    assert_eq!(site.offset(&upload).await.unwrap(), 3);
+    assert_eq!(std::fs::metadata(site.staged(&upload)).unwrap().len(), 3);
+    assert_eq!(site.patch(&upload, 3, &[b"4567890"]).await.unwrap(), 10);
+    assert_eq!(site.read("f"), b"1234567890");
+}
+
+#[test]
+fn a_mark_that_moves_on_lets_more_bytes_count() {
+    let site = site();
+    let upload = site.upload("f", 100);
+    std::fs::write(site.staged(&upload), [7; 90]).unwrap();
+    let folder = site.volume.vfolder(&upload.vfid).unwrap();
+    let open = || match Staging::find(&folder, upload.session, upload.size).unwrap() {
+        Found::Open(staging) => staging,
+        _ => panic!("the session is not free"),
+    };
+    let staging = open();
+    let mark = staging.begin_unverified().unwrap();
+    mark.advance(64).unwrap();
+    drop(staging);
+    assert_eq!(open().offset, 64);
 }

@@ -11,10 +11,12 @@ use super::checksum::Checksum;
 use super::error::UploadError;
 use super::finish;
 use super::holder::Lease;
-use super::receive::{End, Sink, Source, receive};
-use super::staging::{Found, Staging};
-use super::{SyncPolicy, Upload, Uploads, blocking, find};
+use super::receive::{End, Outcome, Sink, Source, Storing, receive};
+use super::staging::{Found, Mark, Staging};
+use super::{SyncPolicy, Upload, Uploads, find};
+use crate::error::OpError;
 use crate::fs::Dir;
+use crate::volume::{Allowance, Volume};
 
 /// A session that is ready to receive a body.
 pub struct Writing {
@@ -25,8 +27,19 @@ pub struct Writing {
     staging: Option<Staging>,
     length: Option<u64>,
     checksum: Option<Checksum>,
+    allowance: Option<Box<dyn Allowance>>,
+    /// The mark before which the bytes count, if there is one, and whether it moves on.
+    mark: Option<(Mark, bool)>,
     // Let go last.
     lease: Lease,
+}
+
+/// What came of looking for a session to write to.
+pub(super) enum Opened {
+    /// It is this request's.
+    Ready(Box<Writing>),
+    /// Another process holds it, at the offset that the request is for.
+    Elsewhere(Lease),
 }
 
 impl Writing {
@@ -38,7 +51,7 @@ impl Writing {
         offset: u64,
         length: Option<u64>,
         checksum: Option<Checksum>,
-    ) -> Result<Self, UploadError> {
+    ) -> Result<Opened, UploadError> {
         let folder = upload.volume.vfolder(&upload.vfid)?;
         let found = find(&folder, &upload)?;
         let actual = found.offset(upload.size)?;
@@ -51,16 +64,22 @@ impl Writing {
         lease.set_durable(offset);
         let staging = match found {
             Found::Open(staging) => Some(staging),
-            Found::Locked(_) => return Err(UploadError::Held),
+            Found::Locked(_) => return Ok(Opened::Elsewhere(lease)),
             Found::Done | Found::Missing => None,
         };
+        let mut mark = None;
         if let Some(staging) = &staging {
             finish::check(&folder, &upload.target)?;
-            if checksum.is_some() {
-                staging.begin_unverified().map_err(|error| UploadError::storage(error, offset))?;
+            let moves = checksum.is_none();
+            if !moves || uploads.marks(&upload.volume) {
+                let begun =
+                    staging.begin_unverified().map_err(|error| UploadError::storage(error, offset))?;
+                mark = Some((begun, moves));
             }
         }
-        Ok(Writing { uploads, upload, folder, staging, length, checksum, lease })
+        let allowance = upload.volume.backend.quota.allowance(&upload.volume, &upload.vfid)?;
+        let writing = Writing { uploads, upload, folder, staging, length, checksum, allowance, mark, lease };
+        Ok(Opened::Ready(Box::new(writing)))
     }
 
     /// Stores the body and answers with the new offset. Bytes of a body that breaks off are kept, unless they
@@ -72,20 +91,64 @@ impl Writing {
         S: Stream<Item = Result<B, E>> + Unpin,
         B: Buf,
     {
-        let Writing { uploads, upload, folder, staging, length, checksum, lease } = self;
+        let Writing { uploads, upload, folder, staging, length, checksum, allowance, mark, lease } = self;
         let Some(staging) = staging else { return Ok(upload.size) };
         let begin = staging.offset;
         let file = duplicate(&staging.file, begin)?;
         let room = upload.size.saturating_sub(begin);
-        let source = Source { body, room, idle: uploads.settings.body_idle, lease: &lease };
-        let (sink, end) = receive(source, Sink { file, offset: begin, checksum: checksum.clone() }).await;
-        let received = Received { verify: checksum.is_some(), sink, end, length };
-        blocking(move || {
+        let volume = Arc::clone(&upload.volume);
+        let watch = Arc::new(staging.watch().map_err(|error| UploadError::storage(error, begin))?);
+        let source = Source {
+            body,
+            room,
+            idle: uploads.settings.body_idle,
+            yields_after: uploads.settings.holder_idle,
+            watch: Arc::clone(&watch),
+            volume: Arc::clone(&volume),
+            lease: &lease,
+        };
+        let verify = checksum.is_some();
+        let marked = mark.is_some();
+        let mark = mark.and_then(|(mark, moves)| moves.then_some(mark));
+        let size = upload.size;
+        let sink = Sink { file, offset: begin, size, checksum, allowance, mark, durable: begin };
+        let outcome = receive(source, sink, &volume).await;
+        lease.set_ending();
+        let settle = move |sink, end| {
+            let leaves = matches!(end, End::TakenOver);
+            let received = Received { verify, marked, sink, end, length };
             let outcome = received.settle(&uploads, &folder, staging, &upload);
+            if leaves {
+                watch.answer();
+            }
             drop(lease);
             outcome
-        })
-        .await
+        };
+        match outcome {
+            Outcome::Ended(sink, end) => {
+                let settling = volume.spawn(move || settle(sink, end)).await;
+                volume.unless_hanging(settling).await?.unwrap_or(Err(OpError::Inside.into()))
+            }
+            Outcome::Hanging(storing, hanging) => {
+                tokio::spawn(settle_late(storing, volume, settle));
+                Err(hanging.into())
+            }
+        }
+    }
+}
+
+/// Keeps what a volume that hung has stored when it answers again; until then nobody else gets the session.
+async fn settle_late(
+    storing: Storing,
+    volume: Arc<Volume>,
+    settle: impl FnOnce(Option<Sink>, End) -> Result<u64, UploadError> + Send + 'static,
+) {
+    let sink = storing.await.ok().and_then(|(sink, _)| sink);
+    let settling = volume.spawn(move || settle(sink, End::Broken)).await;
+    if let Ok(Err(error)) = settling.await
+        && !matches!(error, UploadError::Broken { .. })
+    {
+        tracing::warn!(volume = volume.name, %error, "what was received before the volume hung is lost");
     }
 }
 
@@ -96,6 +159,7 @@ fn duplicate(file: &File, offset: u64) -> Result<Arc<File>, UploadError> {
 /// What came of a body.
 struct Received {
     verify: bool,
+    marked: bool,
     sink: Option<Sink>,
     end: End,
     length: Option<u64>,
@@ -111,9 +175,9 @@ impl Received {
         upload: &Upload,
     ) -> Result<u64, UploadError> {
         let begin = staging.offset;
-        let verify = self.verify;
+        let marked = self.marked;
         let (outcome, end) = self.judge(begin, upload.size);
-        keep(uploads, &mut staging, end, verify)?;
+        keep(uploads, &mut staging, end, marked)?;
         outcome?;
         if staging.offset == upload.size {
             uploads.finish(folder, staging, upload)?;
@@ -146,7 +210,7 @@ impl Received {
 /// Cuts the file off at `end` and makes it durable as the settings want it.
 ///
 /// When that fails nothing is known of the new bytes, so the session goes back to where it was.
-fn keep(uploads: &Uploads, staging: &mut Staging, end: u64, verify: bool) -> Result<(), UploadError> {
+fn keep(uploads: &Uploads, staging: &mut Staging, end: u64, marked: bool) -> Result<(), UploadError> {
     let begin = staging.offset;
     let outcome = (|| {
         if staging.file.metadata()?.len() != end {
@@ -154,13 +218,13 @@ fn keep(uploads: &Uploads, staging: &mut Staging, end: u64, verify: bool) -> Res
         }
         let durable = match uploads.settings.sync {
             SyncPolicy::EachPatch => true,
-            SyncPolicy::Last => verify,
+            SyncPolicy::Last => marked,
             SyncPolicy::Never => false,
         };
         if durable && end > begin {
             staging.file.sync_data()?;
         }
-        if verify { staging.forget_unverified() } else { Ok(()) }
+        if marked { staging.forget_unverified() } else { Ok(()) }
     })();
     match outcome {
         Ok(()) => {

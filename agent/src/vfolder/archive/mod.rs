@@ -1,33 +1,27 @@
 //! Writes files and directories as one ZIP archive into a stream.
 //!
 //! Sizes are not known before the content has been read, so each entry is followed by a data descriptor; the
-//! archive turns to ZIP64 where it must. Content that does not compress is passed through as stored blocks of
-//! a deflate stream, which readers of a stream can still follow. Links, FIFOs, sockets and devices are left
-//! out; a file is cut at the size it had when it was opened, and a file that has become shorter ends the
-//! archive with an error: the reader must not take a part for the whole.
+//! archive turns to ZIP64 where it must. Links, FIFOs, sockets and devices are left out; a file is cut at the size
+//! it had when it was opened, and a file that has become shorter ends the archive with an error: the reader must
+//! not take a part for the whole.
+
+mod content;
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
-use flate2::Compression;
-use flate2::write::DeflateEncoder;
 use rawzip::path::EntryPath;
 use rawzip::time::UtcDateTime;
-use rawzip::{CompressionMethod, ZipArchiveWriter};
+use rawzip::{CompressionMethod, DataDescriptorOutput, ZipArchiveWriter};
 
+use self::content::Contents;
 use crate::error::OpError;
 use crate::fs::{Dir, FileKind, Name, RelPath, Stat, is_not_regular};
 use crate::tree::{Walk, WalkLimits};
 
 /// The staging directory of uploads is no content.
 const STAGING: &[u8] = b".upload";
-
-/// As much of a file as decides whether it is worth compressing.
-const SAMPLE: usize = 64 * 1024;
-
-/// Effort of compression: about as fast as the disk, a few per cent larger than the usual level 6.
-const LEVEL: u32 = 3;
 
 /// What an archive may contain at most.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +69,8 @@ fn check(folder: &Dir, path: &RelPath) -> Result<(), OpError> {
 
 /// Writes the whole archive. An error of any entry ends it.
 pub fn write<W: Write>(content: &Content, limits: ArchiveLimits, out: W) -> io::Result<()> {
-    let mut archive = Archive { zip: ZipArchiveWriter::new(out), limits, entries: 0 };
+    let mut archive =
+        Archive { zip: ZipArchiveWriter::new(out), limits, entries: 0, contents: Contents::new() };
     match content {
         Content::Tree(dir) => archive.tree(dir, b"", true)?,
         Content::Selection(folder, paths) => {
@@ -91,6 +86,7 @@ struct Archive<W> {
     zip: ZipArchiveWriter<W>,
     limits: ArchiveLimits,
     entries: usize,
+    contents: Contents,
 }
 
 impl<W: Write> Archive<W> {
@@ -146,33 +142,12 @@ impl<W: Write> Archive<W> {
     }
 
     fn file(&mut self, file: &File, path: &[u8], stat: &Stat, time: UtcDateTime) -> io::Result<()> {
-        let mut content = file.take(stat.size);
-        let mut sample = Vec::with_capacity(SAMPLE.min(usize::try_from(stat.size).unwrap_or(SAMPLE)));
-        content.by_ref().take(SAMPLE as u64).read_to_end(&mut sample)?;
-        let level = if compresses(&sample)? { Compression::new(LEVEL) } else { Compression::none() };
         let entry = self.zip.new_file(entry_path(path, false)).compression_method(CompressionMethod::DEFLATE);
         let entry = entry.last_modified(time).unix_permissions(stat.mode).start();
-        let (mut entry, config) = entry.map_err(zip_error)?;
-        let mut writer = config.wrap(DeflateEncoder::new(&mut entry, level));
-        writer.write_all(&sample)?;
-        let copied = io::copy(&mut content, &mut writer)? + sample.len() as u64;
-        if copied < stat.size {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "a file became shorter while it was archived",
-            ));
-        }
-        let (encoder, descriptor) = writer.finish().map_err(zip_error)?;
-        encoder.finish()?;
-        entry.finish(descriptor).map_err(zip_error).map(drop)
+        let (mut entry, _) = entry.map_err(zip_error)?;
+        let sum = self.contents.write(file, stat.size, &mut entry)?;
+        entry.finish(DataDescriptorOutput::new(sum.crc, sum.length)).map_err(zip_error).map(drop)
     }
-}
-
-/// Whether compressing is worth its time: the sample shrinks by a tenth.
-fn compresses(sample: &[u8]) -> io::Result<bool> {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(sample)?;
-    Ok(encoder.finish()?.len() < sample.len() - sample.len() / 10)
 }
 
 /// The name in the archive. UTF-8 is marked as such; a backslash, a separator to some readers, becomes an
