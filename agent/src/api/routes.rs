@@ -19,6 +19,7 @@ use warp::{Filter, Rejection};
 use super::params::Params;
 use super::problem::{Problem, Reply};
 use crate::app::App;
+use crate::listener::{Connection, ZeroCopy};
 
 /// Matches exactly this method and this path, given without the slash in front.
 pub fn at(method: Method, path: &'static str) -> BoxedFilter<()> {
@@ -37,24 +38,52 @@ pub fn at(method: Method, path: &'static str) -> BoxedFilter<()> {
     warp::path::full().and_then(same).untuple_one().and(method).boxed()
 }
 
+/// One route: what it answers to, and the filter that does.
+pub struct Route {
+    method: Method,
+    path: &'static str,
+    filter: BoxedFilter<(Reply,)>,
+}
+
+impl Route {
+    /// A route that `filter` answers. `path` has no slash in front; a part of it in braces stands for any name.
+    pub fn new(method: Method, path: &'static str, filter: BoxedFilter<(Reply,)>) -> Self {
+        Route { method, path, filter }
+    }
+
+    fn answers_at(&self, asked: &str) -> bool {
+        let (mut own, mut asked) = (self.path.split('/'), asked.trim_start_matches('/').split('/'));
+        loop {
+            match (own.next(), asked.next()) {
+                (None, None) => return true,
+                (Some(own), Some(asked)) if own == asked || (own.starts_with('{') && !asked.is_empty()) => {}
+                _ => return false,
+            }
+        }
+    }
+}
+
 /// Hands the application to the handler.
 pub fn with(app: &Arc<App>) -> BoxedFilter<(Arc<App>,)> {
     let app = Arc::clone(app);
     warp::any().map(move || Arc::clone(&app)).boxed()
 }
 
+/// Hands over how the connection sends files without copying them, if it can and the configuration allows it.
+pub fn zero_copy(app: &Arc<App>) -> BoxedFilter<(Option<ZeroCopy>,)> {
+    let allowed = app.config.download.zero_copy;
+    warp::ext::optional::<Connection>()
+        .map(move |connection: Option<Connection>| connection?.zero_copy.filter(|_| allowed))
+        .boxed()
+}
+
 /// A route whose parameters come as a JSON object in the body.
-pub fn json_route<H, F>(
-    app: &Arc<App>,
-    method: Method,
-    path: &'static str,
-    handler: H,
-) -> BoxedFilter<(Reply,)>
+pub fn json_route<H, F>(app: &Arc<App>, method: Method, path: &'static str, handler: H) -> Route
 where
     H: Fn(Arc<App>, Params) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Reply, Problem>> + Send + 'static,
 {
-    at(method, path)
+    let filter = at(method.clone(), path)
         .and(with(app))
         .and(warp::header::optional(CONTENT_LENGTH.as_str()))
         .and(warp::body::stream())
@@ -72,7 +101,8 @@ where
                 outcome.unwrap_or_else(Problem::reply)
             }
         })
-        .boxed()
+        .boxed();
+    Route::new(method, path, filter)
 }
 
 /// Runs a handler to its end even if the peer goes away in the middle: what several steps change together must
@@ -87,17 +117,12 @@ where
 }
 
 /// A route without parameters: a body is refused.
-pub fn plain_route<H, F>(
-    app: &Arc<App>,
-    method: Method,
-    path: &'static str,
-    handler: H,
-) -> BoxedFilter<(Reply,)>
+pub fn plain_route<H, F>(app: &Arc<App>, method: Method, path: &'static str, handler: H) -> Route
 where
     H: Fn(Arc<App>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Reply, Problem>> + Send,
 {
-    at(method, path)
+    let filter = at(method.clone(), path)
         .and(with(app))
         .and(warp::header::optional(CONTENT_LENGTH.as_str()))
         .and(warp::body::stream())
@@ -115,7 +140,8 @@ where
                 }
             }
         })
-        .boxed()
+        .boxed();
+    Route::new(method, path, filter)
 }
 
 fn usize_of(size: BinarySize) -> usize {
@@ -154,27 +180,47 @@ fn too_large(limit: usize) -> Problem {
         .header(warp::http::header::CONNECTION, HeaderValue::from_static("close"))
 }
 
-/// Joins routes to one filter.
-pub fn any_of(routes: Vec<BoxedFilter<(Reply,)>>) -> BoxedFilter<(Reply,)> {
-    let mut routes = routes.into_iter();
-    let Some(mut joined) = routes.next() else { return warp::any().and_then(no_route).boxed() };
-    for route in routes {
-        joined = joined.or(route).unify().boxed();
+/// Joins routes to one filter. It also answers requests for their paths with methods that they do not have; any other
+/// path is left to whatever comes after.
+pub fn any_of(routes: Vec<Route>) -> BoxedFilter<(Reply,)> {
+    let mut joined = warp::any().and_then(no_route).boxed();
+    for route in &routes {
+        joined = joined.or(route.filter.clone()).unify().boxed();
     }
-    joined
+    let routes = Arc::new(routes);
+    let other_method = warp::path::full().and_then(move |asked: FullPath| {
+        let methods = allowed(&routes, asked.as_str());
+        ready(if methods.is_empty() {
+            Err(warp::reject::not_found())
+        } else {
+            Ok(not_allowed(&methods).reply())
+        })
+    });
+    joined.or(other_method).unify().boxed()
 }
 
 async fn no_route() -> Result<Reply, Rejection> {
     Err(warp::reject::not_found())
 }
 
-/// The reply when no route matched: 405 where the path has other methods, 404 elsewhere.
-pub fn no_match(rejection: &Rejection) -> Problem {
-    if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
-        Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method Not Allowed")
-    } else {
-        Problem::new(StatusCode::NOT_FOUND, "url-not-found", "Not Found")
+fn allowed(routes: &[Route], asked: &str) -> String {
+    let methods: Vec<_> =
+        routes.iter().filter(|route| route.answers_at(asked)).map(|route| route.method.as_str()).collect();
+    methods.join(", ")
+}
+
+/// The reply to a method that a path does not have; `allowed` are those that it has (RFC 9110, section 15.5.6).
+pub fn not_allowed(allowed: &str) -> Problem {
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method Not Allowed");
+    match HeaderValue::from_str(allowed) {
+        Ok(allowed) => problem.header(ALLOW, allowed),
+        Err(_) => problem,
     }
+}
+
+/// The reply when no route matched.
+pub fn no_such_route() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "url-not-found", "Not Found")
 }
 
 /// A reply that carries JSON.
@@ -199,7 +245,28 @@ pub fn empty_reply(status: StatusCode) -> Reply {
     reply
 }
 
-/// Names the methods that a path does have.
-pub fn allow(problem: Problem, methods: &'static str) -> Problem {
-    problem.header(ALLOW, HeaderValue::from_static(methods))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_knows_its_methods_and_names_in_braces_stand_for_any() {
+        let route = |method, path| Route::new(method, path, warp::any().and_then(no_route).boxed());
+        let routes = [
+            route(Method::GET, ""),
+            route(Method::GET, "tasks"),
+            route(Method::GET, "tasks/{id}"),
+            route(Method::DELETE, "tasks/{id}"),
+        ];
+        for (asked, methods) in [
+            ("/", "GET"),
+            ("/tasks", "GET"),
+            ("/tasks/7", "GET, DELETE"),
+            ("/tasks/", ""),
+            ("/tasks/7/x", ""),
+            ("/x", ""),
+        ] {
+            assert_eq!(allowed(&routes, asked), methods, "{asked}");
+        }
+    }
 }
