@@ -1,17 +1,21 @@
 //! `[agent]`: how the process runs. Ours; the reference proxy does not know this table.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::section::{self, Section};
-use crate::storage_proxy::{DAY, MINUTE, SECOND};
+use crate::storage_proxy::{DAY, HOUR, MINUTE, SECOND};
 use crate::value::ManagerVersion;
+
+/// Where the packages put the quota helper's socket.
+const QUOTA_HELPER: &str = "/run/storage-agent/quota-helper.sock";
 
 /// `[agent]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent {
     /// Serve as uid 0 instead of refusing to.
     pub allow_root: bool,
-    /// Most threads for file work that would block.
+    /// Most threads for file work on one volume.
     pub blocking_threads: usize,
     /// How long a stopping agent lets transfers finish.
     pub shutdown_timeout: Duration,
@@ -21,6 +25,10 @@ pub struct Agent {
     pub manager_version: Option<ManagerVersion>,
     /// How long a finished task can be asked for.
     pub task_retention: Duration,
+    /// Where the quota helper of XFS volumes listens.
+    pub quota_helper: PathBuf,
+    /// How often XFS volumes are looked through for limits that do not hold; zero is never.
+    pub quota_audit_interval: Duration,
 }
 
 /// The defaults.
@@ -40,6 +48,8 @@ impl Agent {
             clone_wait: s.within("clone-wait", SECOND * 20, Duration::ZERO..=SECOND * 240),
             manager_version: s.value("manager-version"),
             task_retention: s.within("task-retention", DAY, MINUTE..=DAY * 365),
+            quota_helper: s.path("quota-helper").unwrap_or_else(|| PathBuf::from(QUOTA_HELPER)),
+            quota_audit_interval: s.within("quota-audit-interval", HOUR, Duration::ZERO..=DAY * 365),
         }
     }
 }

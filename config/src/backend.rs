@@ -70,13 +70,17 @@ pub(crate) enum OptionType {
     Path,
     List,
     OneOf(&'static [&'static str]),
+    /// SHA-256 of a certificate, kept as 64 lower-case hexadecimal digits.
+    Fingerprint,
     Table(&'static [OptionSpec]),
 }
 
 /// Name and type of an option.
 pub(crate) type OptionSpec = (&'static str, OptionType);
 
-use OptionType::{Boolean, Duration, Integer, List, OneOf, Path, Secret, Table, Text, Url, Urls};
+use OptionType::{
+    Boolean, Duration, Fingerprint, Integer, List, OneOf, Path, Secret, Table, Text, Url, Urls,
+};
 
 impl Backend {
     /// The options of this backend.
@@ -114,6 +118,7 @@ const NETAPP: &[OptionSpec] = &[
     ("netapp_svm_name", Text),
     ("netapp_verify_ssl", Boolean),
     ("netapp_ca_file", Path),
+    ("netapp_cert_fingerprint", Fingerprint),
     ("netapp_request_timeout", Duration),
     ("netapp_job_timeout", Duration),
 ];
@@ -125,6 +130,9 @@ const PURE_STORAGE: &[OptionSpec] = &[
     ("purity_api_version", Text),
     ("purity_fs_name", Text),
     ("purity_ca_file", Path),
+    ("purity_cert_fingerprint", Fingerprint),
+    ("purity_request_timeout", Duration),
+    ("purity_toolkit_path", Path),
 ];
 
 const WEKA: &[OptionSpec] = &[
@@ -135,6 +143,8 @@ const WEKA: &[OptionSpec] = &[
     ("weka_fs_name", Text),
     ("weka_verify_ssl", Boolean),
     ("weka_ca_file", Path),
+    ("weka_cert_fingerprint", Fingerprint),
+    ("weka_request_timeout", Duration),
     ("weka_quota_api", OneOf(&["v1", "v2"])),
 ];
 
@@ -181,6 +191,26 @@ const HAMMERSPACE: &[OptionSpec] = &[
     ("ssl_enabled", Boolean),
     ("ssl_config", Table(&[("cert_file", Path), ("key_file", Path)])),
 ];
+
+/// SHA-256 of a certificate as `openssl x509 -fingerprint -sha256` prints it, or without the colons.
+pub(crate) struct FingerprintText(pub(crate) String);
+
+impl Value for FingerprintText {
+    fn read(node: &Node) -> Result<Self, Wrong> {
+        let digits = match &node.kind {
+            Kind::Text(text) => text.trim().replace(':', "").to_ascii_lowercase(),
+            _ => String::new(),
+        };
+        if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(Self(digits));
+        }
+        Err(Wrong::new(
+            node,
+            "is not the SHA-256 fingerprint of a certificate; write its 64 hexadecimal digits, as `openssl x509 \
+             -noout -fingerprint -sha256` prints them",
+        ))
+    }
+}
 
 /// One or several URLs as written.
 pub(crate) struct UrlText<const SEVERAL: bool>(pub(crate) String);

@@ -52,7 +52,7 @@ fn overridden<T: Value>(s: &Section<'_>, key: &str, variable: &str) -> Option<T>
 }
 
 /// One address, or a list of them as the newest releases take.
-struct Addresses(Vec<HostPort>);
+pub(crate) struct Addresses(pub(crate) Vec<HostPort>);
 
 impl Value for Addresses {
     fn read(node: &Node) -> Result<Self, Wrong> {

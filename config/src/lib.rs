@@ -7,8 +7,10 @@
 
 mod agent;
 mod api;
+mod arrays;
 mod backend;
 mod etcd;
+mod events;
 mod limits;
 mod logging;
 mod report;
@@ -31,6 +33,7 @@ pub use agent::Agent;
 pub use api::{Api, ClientApi, ManagerApi, Tls};
 pub use backend::Backend;
 pub use etcd::Etcd;
+pub use events::{Events, Valkey};
 pub use limits::Limits;
 pub use logging::{Console, Level, LogFile, LogFormat, Logging};
 pub use report::{Notice, NoticeKind, Problem, Problems};
@@ -56,6 +59,8 @@ pub struct Config {
     pub logging: Logging,
     /// `[etcd]`.
     pub etcd: Etcd,
+    /// `[events]`.
+    pub events: Events,
     /// `[agent]`.
     pub agent: Agent,
     /// `[limits]`.
@@ -138,6 +143,7 @@ impl Config {
             volumes: s.required_child("volume", volume::read),
             logging: s.child("logging", |section| Logging::read(section, debug)),
             etcd: s.child("etcd", Etcd::read),
+            events: s.child("events", Events::read),
             agent: s.child("agent", Agent::read),
             limits: s.child("limits", Limits::read),
             upload: s.child("upload", |section| Upload::read(section, storage_proxy.session_expire)),

@@ -41,11 +41,13 @@ pub struct Limits {
     pub uploads_per_vfolder: usize,
     /// Tasks that wait for their turn.
     pub tasks_queued: usize,
-    /// Tasks that run.
+    /// Tasks that run on one volume.
     pub tasks_running: usize,
-    /// Pieces of file work in progress or waiting for a thread.
+    /// Pieces of file work on one volume, in progress or waiting for a thread.
     pub blocking_jobs: usize,
-    /// Archive downloads.
+    /// How long a volume may leave its file system's questions unanswered before its requests are refused.
+    pub volume_timeout: Duration,
+    /// Archive downloads from one volume.
     pub archives: usize,
     /// Paths that one archive token may name.
     pub archive_files: usize,
@@ -87,6 +89,7 @@ impl Limits {
             tasks_queued: s.within("tasks-queued", 10_000, 1..=1_000_000),
             tasks_running: s.within("tasks-running", 4, 1..=256),
             blocking_jobs: s.within("blocking-jobs", 1024, 4..=1_000_000),
+            volume_timeout: s.within("volume-timeout", SECOND * 5, SECOND..=SECOND * 600),
             archives: s.within("archives", 16, 1..=4096),
             archive_files: s.within("archive-files", 1000, 1..=100_000),
             archive_entries: s.within("archive-entries", 1_000_000, 1..=1_000_000_000),

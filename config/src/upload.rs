@@ -39,16 +39,25 @@ impl Choice for Fsync {
 }
 
 /// `[download]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Download {
     /// Directories below which a token's `unmanaged_path` may lie, absolute; empty means that it is not honoured.
     pub unmanaged_roots: Vec<PathBuf>,
+    /// Whether files are sent by `sendfile(2)` where there is no TLS, instead of through buffers.
+    pub zero_copy: bool,
 }
 
 /// The defaults, for tokens that are valid for a day.
 impl Default for Upload {
     fn default() -> Self {
         section::defaults(|section| Upload::read(section, DAY))
+    }
+}
+
+/// The defaults.
+impl Default for Download {
+    fn default() -> Self {
+        section::defaults(Download::read)
     }
 }
 
@@ -74,6 +83,6 @@ impl Download {
                 "may only list absolute paths other than \"/\", because all below them can be downloaded",
             );
         }
-        Self { unmanaged_roots }
+        Self { unmanaged_roots, zero_copy: s.value_or("zero-copy", true) }
     }
 }

@@ -7,7 +7,8 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use crate::backend::{Backend, OptionSpec, OptionType, UrlText};
+use crate::arrays;
+use crate::backend::{Backend, FingerprintText, OptionSpec, OptionType, UrlText};
 use crate::report::NoticeKind;
 use crate::secrets::{self, Sources};
 use crate::section::Section;
@@ -122,7 +123,11 @@ impl Volume {
         let fsprefix = s.value("fsprefix").map_or_else(|| ".".to_owned(), |RelativePath(path)| path);
         let (backend_name, backend) = backend(s);
         let options = s.child("options", |section| match backend {
-            Some(backend) => Options::read(name, backend.options(), section),
+            Some(backend) => {
+                let options = Options::read(name, backend.options(), section);
+                arrays::check(backend, &options, section);
+                options
+            }
             // Which options are right depends on the backend.
             None => {
                 section.accept_all();
@@ -224,6 +229,7 @@ impl OptionValue {
             OptionType::Path => Self::Path(s.path(key)?),
             OptionType::List => Self::List(s.value(key)?),
             OptionType::OneOf(words) => Self::Text(one_of(words, key, s)?),
+            OptionType::Fingerprint => Self::Text(s.value::<FingerprintText>(key)?.0),
             OptionType::Table(_) => return None,
         })
     }

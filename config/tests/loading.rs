@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use config::{Account, Backend, Fsync, Level, Loaded, LogFormat, NoticeKind, Problems, Source, load};
+use config::{Account, Backend, Fsync, Level, Loaded, LogFormat, NoticeKind, Problems, Source, Valkey, load};
 
 const BASE: &str = "[storage-proxy]\nsession-expire = \"1d\"\nSECRET\n[api.client]\nCLIENT\n[api.manager]\nsecret = \"m\"\n\
                     [volume.local]\nbackend = \"vfs\"\npath = \"/vfroot\"\n";
@@ -156,8 +156,10 @@ fn a_secret_comes_from_its_file_or_from_systemd() {
 
 #[test]
 fn array_passwords_come_from_files_and_credentials_too() {
-    let text = "[volume.w]\nbackend = \"weka\"\npath = \"/w\"\noptions = { weka_password_file = \"w\" }\n\
-                [volume.p]\nbackend = \"purestorage\"\npath = \"/p\"";
+    let text = "[volume.w]\nbackend = \"weka\"\npath = \"/w\"\noptions = { weka_endpoint = \"https://w:14000\", \
+                weka_username = \"u\", weka_fs_name = \"f\", weka_password_file = \"w\" }\n\
+                [volume.p]\nbackend = \"purestorage\"\npath = \"/p\"\n\
+                options = { purity_endpoint = \"https://p\", purity_fs_name = \"f\" }";
     let mut site = Site::with_secret(text);
     site.write("w", "weka-password\n", 0o600);
     site.write("volume.p.purity_api_token", "T-1", 0o600);
@@ -281,4 +283,27 @@ fn hostile_files_are_refused_or_read_but_never_crash() {
     for text in [deep.as_str(), &dotted, &tables, "\0", "= =", "[[[[", "a = 1e999999", "\u{feff}[x"] {
         assert!(Site::new(text).load().is_err(), "{}", text.get(..20).unwrap_or(text));
     }
+}
+
+#[test]
+fn events_are_off_unless_a_server_is_named_in_one_way() {
+    let events = |text: &str| Site::with_secret(text).load().map(|loaded| loaded.config.events);
+    assert!(events("").unwrap().valkey.is_none());
+    let servers = events("[events]\nvalkey-addr = [\"a:1\", \"b:2\"]\npassword = \"p\"").unwrap();
+    assert!(matches!(&servers.valkey, Some(Valkey::Servers(list)) if list.len() == 2 && list[1].port == 2));
+    assert_eq!((servers.db, servers.password.unwrap().expose()), (4, "p"));
+    let sentinel = events("[events]\nsentinel-addr = \"a:1\"\nsentinel-service = \"main\"").unwrap();
+    assert!(matches!(sentinel.valkey, Some(Valkey::Sentinel { service, .. }) if service == "main"));
+    assert_eq!(events("[events]\nfrom-etcd = true").unwrap().valkey, Some(Valkey::Etcd));
+    for (text, part) in [
+        ("valkey-addr = \"a:1\"\nfrom-etcd = true", "keep one of"),
+        ("sentinel-addr = \"a:1\"", "events.sentinel-service: is missing"),
+        ("valkey-addr = \":6379\"", "needs the host name"),
+        ("valkey-addr = \"a:1\"\ntls-ca-file = \"/nonexistent/ca.pem\"", "does not exist"),
+    ] {
+        let problems = Site::with_secret(&format!("[events]\n{text}")).problems();
+        assert!(problems.contains(part), "{text}: {problems}");
+    }
+    let idle = Site::with_secret("[events]\ntls = true").load().unwrap();
+    assert!(warnings(&idle).iter().any(|warning| warning.contains("names no server")));
 }

@@ -139,21 +139,51 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("volume.x", "backend = \"vfs\"", "volume.x.path", "is missing"),
     (
         "volume.w",
-        "backend = \"weka\"\npath = \"/w\"\noptions = { weka_endpoint = \"weka\" }",
+        "backend = \"weka\"\npath = \"/w\"\noptions = { weka_username = \"u\", weka_password = \"p\", weka_endpoint = \"weka\", weka_fs_name = \"f\" }",
         "volume.w.options.weka_endpoint",
         "https://",
     ),
     (
         "volume.w",
-        "backend = \"weka\"\npath = \"/w\"\noptions = { weka_verify_ssl = \"x\" }",
+        "backend = \"weka\"\npath = \"/w\"\noptions = { weka_username = \"u\", weka_password = \"p\", weka_endpoint = \"https://w\", weka_verify_ssl = \"x\", weka_fs_name = \"f\" }",
         "volume.w.options.weka_verify_ssl",
         "true nor false",
     ),
     (
         "volume.n",
-        "backend = \"netapp\"\npath = \"/n\"\noptions = { netapp_xcp_cmd = \"xcp\" }",
+        "backend = \"netapp\"\npath = \"/n\"\noptions = { netapp_ontap_endpoint = \"https://n\", netapp_ontap_user = \"u\", netapp_ontap_password = \"p\", netapp_volume_name = \"v\", netapp_xcp_cmd = \"xcp\" }",
         "volume.n.options.netapp_xcp_cmd",
         "is not a list",
+    ),
+    (
+        "volume.w",
+        "backend = \"weka\"\npath = \"/w\"\noptions = { weka_username = \"u\", weka_password = \"p\", weka_endpoint = \"https://w\", weka_cert_fingerprint = \"ab:cd\", weka_fs_name = \"f\" }",
+        "volume.w.options.weka_cert_fingerprint",
+        "64 hexadecimal digits",
+    ),
+    (
+        "volume.w",
+        "backend = \"weka\"\npath = \"/w\"\noptions = { weka_username = \"u\", weka_password = \"p\", weka_endpoint = \"https://w\" }",
+        "volume.w.options.weka_fs_name",
+        "is missing; name the file system",
+    ),
+    (
+        "volume.n",
+        "backend = \"netapp\"\npath = \"/n\"\noptions = { netapp_ontap_endpoint = \"https://n\", netapp_ontap_user = \"u\", netapp_ontap_password = \"p\", netapp_volume_name = \"v\", netapp_qtree_name = \"q\" }",
+        "volume.n.options.netapp_qtree_name",
+        "is a key of a qtree as the volume",
+    ),
+    (
+        "volume.n",
+        "backend = \"netapp\"\npath = \"/n\"\noptions = { netapp_endpoint = \"https://n\", netapp_admin = \"u\", netapp_password = \"p\", netapp_svm = \"s\", netapp_volume_name = \"v\", netapp_qtree_name = \"q\", netapp_nfs_host = \"h\" }",
+        "volume.n.options.netapp_nfs_host",
+        "among keys of the other kind",
+    ),
+    (
+        "volume.p",
+        "backend = \"purestorage\"\npath = \"/p\"\noptions = { purity_endpoint = \"https://p\", purity_api_token = \"t\", purity_fs_name = \"f\", purity_api_version = \"latest\" }",
+        "volume.p.options.purity_api_version",
+        "\"auto\", \"1.8\" or \"2.12\"",
     ),
     (
         "volume.v",
@@ -313,7 +343,7 @@ fn no_problem_notice_or_debug_print_shows_a_secret() {
     let text = format!(
         "[storage-proxy]\nsecret = \"{secret}\"\nsecrt = \"{secret}\"\nsession-expire = \"1d\"\n[api.client]\n[api.manager]\n\
          secret = \"{secret}\"\n[volume.w]\nbackend = \"weka\"\npath = \"/w\"\n[volume.w.options]\nweka_password = \"{secret}\"\n\
-         weka_passwd = \"{secret}\"\nweka_endpoint = \"https://u:{secret}@h\"\n[etcd]\npassword = \"{secret}\"\n"
+         weka_passwd = \"{secret}\"\nweka_username = \"u\"\nweka_fs_name = \"f\"\nweka_endpoint = \"https://u:{secret}@h\"\n[etcd]\npassword = \"{secret}\"\n"
     );
     let loaded = load(&text).unwrap();
     assert_eq!(loaded.config.volumes[0].options.secret("weka_password").unwrap().expose(), secret);
@@ -327,7 +357,9 @@ fn no_problem_notice_or_debug_print_shows_a_secret() {
         let problems = load(&planted("storage-proxy", &wrong)).unwrap_err();
         assert!(!format!("{problems} {problems:?}").contains("hunter2"), "{problems}");
     }
-    let url = format!("backend = \"weka\"\npath = \"/w\"\noptions = {{ weka_endpoint = \"u:{secret}@h\" }}");
+    let url = format!(
+        "backend = \"weka\"\npath = \"/w\"\noptions = {{ weka_endpoint = \"u:{secret}@h\", weka_username = \"u\", weka_password = \"p\", weka_fs_name = \"f\" }}"
+    );
     assert!(!load(&planted("volume.w", &url)).unwrap_err().to_string().contains("hunter2"));
 }
 

@@ -17,6 +17,11 @@ impl ManagerVersion {
     pub fn takes_clone_reply_for_done(self) -> bool {
         self <= Self { year: 25, month: 12 }
     }
+
+    /// Whether the manager waits for an event to know that a vfolder is deleted (releases from 24.12 on).
+    pub fn waits_for_deletion_events(self) -> bool {
+        self >= Self { year: 24, month: 12 }
+    }
 }
 
 impl Value for ManagerVersion {
