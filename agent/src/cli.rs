@@ -24,8 +24,37 @@ pub struct Cli {
 pub enum Command {
     /// Check the configuration and everything it needs, and say what to do about what is wrong.
     Check(Check),
+    /// Say what will be different for a site that the reference proxy has served. Changes nothing.
+    MigrateCheck(MigrateCheck),
+    /// Look after the limits of quota scopes and folders.
+    #[command(subcommand)]
+    Quota(Quota),
     /// Serve a throw-away volume and print commands that try it out.
     Demo(crate::demo::Demo),
+}
+
+/// What to do about limits.
+#[derive(Debug, Subcommand)]
+pub enum Quota {
+    /// Find limits that do not hold: directories outside their project, limits that differ, ids used twice.
+    Audit(Audit),
+}
+
+/// Options of the audit.
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Put right what can be put right.
+    #[arg(long)]
+    pub repair: bool,
+    /// Look at each file, for those that left the project of their folder; takes as long as du(1).
+    #[arg(long)]
+    pub deep: bool,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Where the configuration is.
@@ -59,6 +88,20 @@ pub struct Serve {
 /// Options of the check.
 #[derive(Debug, Args)]
 pub struct Check {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Ask what is far away too, such as a storage array's own service.
+    #[arg(long)]
+    pub online: bool,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of the look before moving over.
+#[derive(Debug, Args)]
+pub struct MigrateCheck {
     /// Where the configuration is.
     #[command(flatten)]
     pub config: ConfigFile,

@@ -129,7 +129,7 @@ fn toml_string(text: &str) -> String {
 fn make_folder(app: &Arc<App>, id: &VfolderId) -> Result<Dir, crate::error::OpError> {
     let volume = app.volumes.real("demo")?;
     if let Some(scope) = id.scope() {
-        vfolder::create::scope_dir(&volume, scope)?;
+        volume.make_scope_dir(scope)?;
     }
     vfolder::create::vfolder(&volume, id, None)?;
     volume.vfolder(id)

@@ -8,8 +8,9 @@ use std::io;
 use common::id::{QuotaScopeId, VfolderId};
 use thiserror::Error;
 
-use crate::fs::{PathError, RelPath, is_escape};
+use crate::fs::{PathError, RelPath, is_escape, is_reserved};
 use crate::tree::{Interrupted, TreeError};
+use crate::volume::ArrayError;
 
 /// A situation that kept an operation from being done.
 #[derive(Debug, Error)]
@@ -34,9 +35,15 @@ pub enum OpError {
     /// The scope is there already.
     #[error("Volume already exists with given quota scope.")]
     ScopeExists(QuotaScopeId),
+    /// Something is still in the scope.
+    #[error("quota scope {0} still holds folders; delete them first")]
+    ScopeNotEmpty(QuotaScopeId),
     /// The limit cannot be set.
     #[error("Invalid quota config option")]
     QuotaConfig,
+    /// What enforces the limits did not do it.
+    #[error("{0}")]
+    QuotaFailed(String),
     /// The backend has no such ability.
     #[error("the {backend} backend has no {what}")]
     Unsupported {
@@ -85,6 +92,15 @@ pub enum OpError {
         /// Bytes that are free at the target.
         free: u64,
     },
+    /// The storage has no performance figures at the moment.
+    #[error("the storage of volume {0:?} has no performance figures at the moment")]
+    NoMetric(String),
+    /// The array behind the volume could not do it, or not be asked.
+    #[error(transparent)]
+    Array(#[from] ArrayError),
+    /// The program itself failed; what happened is in its log.
+    #[error("the operation failed inside the storage agent; see its log")]
+    Inside,
     /// Somebody asked for the work to stop.
     #[error("cancelled")]
     Cancelled,
@@ -94,10 +110,13 @@ pub enum OpError {
 }
 
 impl OpError {
-    /// The kernel's answer about one entry. An attempt to leave the folder becomes [`OpError::Subpath`].
+    /// The kernel's answer about one entry. An attempt to leave the folder, or to use a name that is the file system's
+    /// own, becomes [`OpError::Subpath`].
     pub fn fs(source: io::Error, path: &RelPath) -> Self {
         if is_escape(&source) {
             OpError::Subpath { path: path.to_string(), reason: "it leads out of the folder".into() }
+        } else if is_reserved(&source) {
+            OpError::Subpath { path: path.to_string(), reason: source.to_string() }
         } else {
             OpError::Fs { source, paths: vec![path.to_string()] }
         }
@@ -114,6 +133,12 @@ impl OpError {
     /// A path that cannot be.
     pub fn path(given: &[u8], reason: &PathError) -> Self {
         OpError::Subpath { path: String::from_utf8_lossy(given).into_owned(), reason: reason.to_string() }
+    }
+
+    /// Whether there was no room, on the disk or within a limit.
+    pub fn is_full(&self) -> bool {
+        matches!(self, OpError::Fs { source, .. }
+            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 
     /// Whether what was named is not there.

@@ -4,16 +4,21 @@
 
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod check;
 pub mod cli;
 pub mod demo;
 pub mod error;
+pub mod events;
+pub mod finding;
 pub mod fs;
 pub mod health;
 pub mod identity;
+pub mod jobs;
 pub mod listener;
 pub mod logging;
 pub mod metrics;
+pub mod migrate;
 pub mod notify;
 pub mod pid_file;
 pub mod serve;

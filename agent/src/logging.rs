@@ -8,6 +8,7 @@ mod journal;
 
 use std::any::Any;
 use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
 
 use config::{Console, Level, LogFile, LogFormat, Logging};
 use thiserror::Error;
@@ -39,6 +40,9 @@ pub enum LogError {
     Twice(#[from] TryInitError),
 }
 
+/// The log file, if there is one.
+static FILE: OnceLock<RotatingFile> = OnceLock::new();
+
 type BoxedLayer<S> = Box<dyn Layer<S> + Send + Sync>;
 
 /// Begins to log as configured. Once per process.
@@ -56,6 +60,13 @@ pub fn start(logging: &Logging) -> Result<(), LogError> {
         tracing::error!(place, "{}", said(panic.payload()));
     }));
     Ok(())
+}
+
+/// Goes on in a new file if the log file was renamed, as logrotate(8) does.
+pub fn reopen() {
+    if let Some(file) = FILE.get() {
+        file.reopen();
+    }
 }
 
 /// What a panic said.
@@ -106,6 +117,7 @@ where
     let path = settings.path.join(&settings.filename);
     let file = RotatingFile::open(path.clone(), settings.rotation_size.bytes(), settings.backup_count)
         .map_err(|source| LogError::File { path, source })?;
+    let file = FILE.get_or_init(|| file).clone();
     let layer = fmt::layer().with_writer(file).with_ansi(false).log_internal_errors(false);
     Ok(match settings.format {
         LogFormat::Json => json(layer),

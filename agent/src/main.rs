@@ -4,8 +4,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use storage_agent::cli::{Cli, Command};
-use storage_agent::{check, demo, serve};
+use storage_agent::cli::{Cli, Command, Quota};
+use storage_agent::{audit, check, demo, migrate, serve};
 
 /// The command line is wrong (sysexits(3)).
 const USAGE: u8 = 64;
@@ -22,6 +22,8 @@ fn main() -> ExitCode {
     match cli.command {
         None => served(serve::from_command_line(&cli.serve)),
         Some(Command::Check(options)) => check::from_command_line(&options),
+        Some(Command::MigrateCheck(options)) => migrate::from_command_line(&options),
+        Some(Command::Quota(Quota::Audit(options))) => audit::from_command_line(&options),
         Some(Command::Demo(options)) => served(demo::run(&options)),
     }
 }

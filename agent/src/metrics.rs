@@ -3,6 +3,7 @@
 //! No label takes a value that a stranger can choose: methods outside HTTP's own are `other`, statuses are classes,
 //! volumes are those of the configuration. Figures of the process are read when they are asked for.
 
+mod events;
 mod process;
 mod tasks;
 
@@ -20,6 +21,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use self::events::EventFigures;
 pub use self::tasks::TaskCount;
 
 /// The content type of [`Metrics::render`] (OpenMetrics 1.0).
@@ -72,6 +74,13 @@ struct VolumeLabel {
     volume: String,
 }
 
+/// Labels of limits that do not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DriftLabels {
+    volume: String,
+    kind: &'static str,
+}
+
 /// All metrics of the process.
 pub struct Metrics {
     registry: Registry,
@@ -89,6 +98,7 @@ pub struct Metrics {
     uploads_begun: Counter,
     uploads_ended: Family<UploadLabel, Counter>,
     ready: Family<VolumeLabel, Gauge>,
+    drift: Family<DriftLabels, Gauge>,
 }
 
 impl fmt::Debug for Metrics {
@@ -121,6 +131,7 @@ impl Metrics {
             uploads_begun: Counter::default(),
             uploads_ended: Family::default(),
             ready: Family::default(),
+            drift: Family::default(),
         };
         metrics.register();
         for collector in collectors {
@@ -172,6 +183,12 @@ impl Metrics {
         registry.register("uploads_started", "Upload sessions that were created", self.uploads_begun.clone());
         registry.register("uploads_finished", "Uploads that ended, by outcome", self.uploads_ended.clone());
         registry.register("volume_ready", "Whether the volume's directory can be opened", self.ready.clone());
+        registry.register(
+            "quota_drift",
+            "Scopes and folders whose limits did not hold at the last look, by kind",
+            self.drift.clone(),
+        );
+        crate::volume::array::metrics::register(registry);
         registry.register_collector(Box::new(process::Process));
     }
 
@@ -229,6 +246,11 @@ impl Metrics {
     /// Says whether a volume's directory could be opened when it was last tried.
     pub fn volume_ready(&self, volume: &str, ready: bool) {
         self.ready.get_or_create(&VolumeLabel { volume: volume.to_owned() }).set(ready.into());
+    }
+
+    /// Says how many scopes and folders of a volume have limits that do not hold.
+    pub fn quota_drift(&self, volume: &str, kind: &'static str, count: i64) {
+        self.drift.get_or_create(&DriftLabels { volume: volume.to_owned(), kind }).set(count);
     }
 
     /// All figures as text. Reads a few files of `/proc`, which do not block.

@@ -5,11 +5,16 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 /// The service is up.
 pub const READY: &str = "READY=1";
 /// The service is going down.
 pub const STOPPING: &str = "STOPPING=1";
+/// The service reads anew what a reload reads; [`READY`] ends it.
+pub const RELOADING: &str = "RELOADING=1";
+/// The service is alive.
+const ALIVE: &str = "WATCHDOG=1";
 
 /// Sends a state. Does nothing where nobody asked to be told; a failure is logged, because it stops nothing.
 pub fn send(state: &str) {
@@ -17,6 +22,26 @@ pub fn send(state: &str) {
     if let Err(error) = send_to(&socket, state) {
         tracing::warn!(%error, state, "systemd could not be told");
     }
+}
+
+/// Tells systemd's watchdog (sd_watchdog_enabled(3)) for ever that the runtime still runs tasks, twice in the time that
+/// it allows. File work that hangs on a dead mount is no reason to end the service, so it is not part of the sign of life.
+/// Ends at once where no watchdog waits.
+pub async fn feed_watchdog() {
+    let variable = |name| std::env::var(name).ok();
+    let Some(limit) = watchdog_limit(variable("WATCHDOG_USEC"), variable("WATCHDOG_PID")) else { return };
+    let mut beat = tokio::time::interval(limit / 2);
+    loop {
+        beat.tick().await;
+        send(ALIVE);
+    }
+}
+
+/// The time in which this process has to be heard of.
+fn watchdog_limit(microseconds: Option<String>, pid: Option<String>) -> Option<Duration> {
+    let limit = Duration::from_micros(microseconds?.parse().ok()?);
+    let ours = pid.is_none_or(|pid| pid == std::process::id().to_string());
+    (ours && limit > Duration::ZERO).then_some(limit)
 }
 
 fn send_to(socket: &OsStr, state: &str) -> io::Result<()> {
@@ -30,6 +55,20 @@ fn send_to(socket: &OsStr, state: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_watchdog_of_this_very_process_is_fed() {
+        let limit = |microseconds: &str, pid: &str| {
+            watchdog_limit(Some(microseconds.into()), (!pid.is_empty()).then(|| pid.into()))
+        };
+        let own = std::process::id().to_string();
+        assert_eq!(limit("30000000", &own), Some(Duration::from_secs(30)));
+        assert_eq!(limit("30000000", ""), Some(Duration::from_secs(30)));
+        assert_eq!(limit("30000000", "1"), None);
+        assert_eq!(limit("0", &own), None);
+        assert_eq!(limit("soon", &own), None);
+        assert_eq!(watchdog_limit(None, Some(own)), None);
+    }
 
     #[test]
     fn the_state_arrives_at_a_path_and_at_an_abstract_name() {

@@ -7,8 +7,8 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use config::{Config, HostPort, Loaded, Problems, Source, Tls};
 use rustls::ServerConfig;
@@ -20,14 +20,17 @@ use tokio::task::JoinSet;
 use crate::api::status::{internal_routes, status_routes};
 use crate::api::{client, manager};
 use crate::app::App;
+use crate::audit;
 use crate::cli;
+use crate::events;
+use crate::fs::Dir;
 use crate::identity::{self, IdentityError, Target};
 use crate::listener::{self, BindError, Limits, Listener, Stage, Stop, TrustedProxies, tls};
 use crate::logging::{self, LogError};
 use crate::notify;
 use crate::pid_file::PidFile;
-use crate::tasks::work;
-use crate::volume;
+use crate::tasks::takeover;
+use crate::volume::{self, Volume};
 
 /// How long a connection may rest between requests: longer than proxies keep theirs (nginx: 60 s), so that it is
 /// they who close and no request meets a connection that has just ended.
@@ -172,7 +175,6 @@ impl Service {
     /// at once. `ready` is called inside the runtime when everything is being served.
     pub fn run(self, ready: impl FnOnce(&Arc<App>)) -> Result<(), StartError> {
         raise_descriptor_limit(self.config.limits.connections);
-        check_volumes(&self.config)?;
         let runtime =
             runtime(&self.config).map_err(|source| StartError::System { step: "start threads", source })?;
         let outcome = runtime.block_on(self.serve(ready));
@@ -187,6 +189,12 @@ impl Service {
             Signals::new().map_err(|source| StartError::System { step: "watch signals", source })?;
         let drain_for = config.agent.shutdown_timeout;
         let app = App::new(config);
+        let looked_at = Arc::clone(&app);
+        let looking = tokio::task::spawn_blocking(move || check_volumes(&looked_at));
+        looking.await.map_err(|error| StartError::System {
+            step: "look at the volumes",
+            source: io::Error::other(error),
+        })??;
         let (stop, stopping) = Stop::new();
         let mut listeners = JoinSet::new();
         let internal = internal.map(|socket| ("internal", socket, internal_routes(&app)));
@@ -195,6 +203,8 @@ impl Service {
             Some(("manager", manager, manager::routes(&app, status_routes(&app)))),
             internal,
         ];
+        events::spawn(&app).map_err(|source| StartError::System { step: "start a thread", source })?;
+        tokio::spawn(Arc::clone(&app.leases).live());
         resume(&app).await;
         for (api, socket, routes) in served.into_iter().flatten() {
             let listener = prepare(api, socket, &app);
@@ -207,8 +217,12 @@ impl Service {
             let uploads = Arc::clone(&app.uploads);
             async move { uploads.sweep_forever().await }
         });
+        tokio::spawn(audit::forever(Arc::clone(&app)));
+        tokio::spawn(takeover::watch(Arc::clone(&app)));
+        tokio::spawn(notify::feed_watchdog());
         ready(&app);
         let outcome = wait(&mut signals, &mut listeners, &stop, drain_for).await;
+        app.volumes.close().await;
         drop(pid_file);
         tracing::info!("stopped");
         outcome
@@ -220,7 +234,7 @@ impl Service {
 async fn resume(app: &Arc<App>) {
     let resuming = {
         let app = Arc::clone(app);
-        async move { work::resume(&app).await }
+        async move { takeover::resume(&app).await }
     };
     if tokio::time::timeout(RESUME, tokio::spawn(resuming)).await.is_err() {
         tracing::warn!("interrupted tasks are still being looked for; serving begins without them");
@@ -271,7 +285,7 @@ async fn wait(
     drain_for: Duration,
 ) -> Result<(), StartError> {
     let failed = tokio::select! {
-        name = signals.next() => {
+        name = signals.end() => {
             tracing::info!(signal = name, seconds = drain_for.as_secs(), "stopping; transfers may finish");
             None
         }
@@ -282,7 +296,7 @@ async fn wait(
     tokio::select! {
         () = all_ended(listeners) => {}
         () = tokio::time::sleep(drain_for) => tracing::warn!("transfers that did not finish in time are broken off"),
-        name = signals.next() => tracing::warn!(signal = name, "told again to stop; transfers are broken off"),
+        name = signals.end() => tracing::warn!(signal = name, "told again to stop; transfers are broken off"),
     }
     stop.advance(Stage::Aborting);
     if tokio::time::timeout(LAST_WAIT, all_ended(listeners)).await.is_err() {
@@ -294,12 +308,21 @@ async fn wait(
     }
 }
 
+/// What SIGHUP asks for: a new log file where somebody renamed the old one.
+fn reload() {
+    notify::send(notify::RELOADING);
+    logging::reopen();
+    tracing::info!("reloaded: the log file is open anew");
+    notify::send(notify::READY);
+}
+
 async fn all_ended(listeners: &mut JoinSet<io::Result<()>>) {
     while listeners.join_next().await.is_some() {}
 }
 
-/// The signals that end the service.
+/// The signals that end the service, and the one that reloads it.
 struct Signals {
+    hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -307,16 +330,20 @@ struct Signals {
 impl Signals {
     fn new() -> io::Result<Self> {
         Ok(Signals {
+            hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
     }
 
-    /// Waits for one; its name.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+    /// Waits for one that ends the service; its name. Reloads as often as asked to until then.
+    async fn end(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => reload(),
+            }
         }
     }
 }
@@ -326,23 +353,38 @@ fn runtime(config: &Config) -> io::Result<Runtime> {
     let workers = config.storage_proxy.num_proc.map_or(cpus, |wanted| usize::from(wanted).min(cpus));
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
-        .max_blocking_threads(config.agent.blocking_threads)
+        .max_blocking_threads(blocking_threads(config))
         .thread_name("storage-agent")
         .enable_all()
         .build()
 }
 
-/// Sees that each volume has a directory that is there now. All that is wrong is told at once.
-fn check_volumes(config: &Config) -> Result<(), StartError> {
+/// Room for all that every volume may take up at once, so that none can take another's, and as much again as one has for
+/// what is done on none. Threads are only made when they are needed.
+fn blocking_threads(config: &Config) -> usize {
+    let each = config.agent.blocking_threads + config.limits.tasks_running + config.limits.archives;
+    each.saturating_mul(config.volumes.len() + 1)
+}
+
+/// Sees that each volume has a directory that is there now. All that is wrong is told at once. Blocks.
+fn check_volumes(app: &App) -> Result<(), StartError> {
     let mut wrong = Vec::new();
-    for volume in &config.volumes {
-        if let Some(reason) = not_a_directory(&volume.path) {
-            wrong.push(format!("volume.{}.path: {}: {reason}", volume.name, volume.path.display()));
+    let looks: Vec<_> = app.volumes.iter().map(|volume| (volume, look_at(volume))).collect();
+    let deadline = Instant::now() + app.config.limits.volume_timeout;
+    for (volume, look) in looks {
+        match look.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Some(reason)) => {
+                wrong.push(format!("volume.{}.path: {}: {reason}", volume.name, volume.path.display()));
+            }
+            Ok(None) => {}
+            Err(_) => {
+                tracing::error!(volume = volume.name, "the volume does not answer; its file system hangs")
+            }
         }
-        if volume::backend(&volume.backend_name).is_some_and(|backend| !backend.native) {
+        if !volume::is_native(volume.backend.name) {
             tracing::warn!(
                 volume = volume.name,
-                backend = volume.backend_name,
+                backend = volume.backend.name,
                 "this backend is served as a plain directory: without quotas and without its own figures"
             );
         }
@@ -350,9 +392,22 @@ fn check_volumes(config: &Config) -> Result<(), StartError> {
     if wrong.is_empty() { Ok(()) } else { Err(StartError::Volumes(wrong)) }
 }
 
-fn not_a_directory(path: &std::path::Path) -> Option<String> {
-    match std::fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => None,
+/// Looks at a volume on a thread of its own: one that hangs must not keep the others from being served.
+fn look_at(volume: &Arc<Volume>) -> mpsc::Receiver<Option<String>> {
+    let (send, receive) = mpsc::channel();
+    let volume = Arc::clone(volume);
+    // Nobody receives what comes too late.
+    std::thread::spawn(move || send.send(unusable(&volume)).ok());
+    receive
+}
+
+/// Why nothing can be served from the path, if it is so.
+fn unusable(volume: &Volume) -> Option<String> {
+    match std::fs::metadata(&volume.path) {
+        Ok(meta) if meta.is_dir() => {
+            let root = Dir::open_root(&volume.path).ok()?;
+            Some(volume.backend.trees.accept(&root).err()?.to_string())
+        }
         Ok(_) => Some("is not a directory; name the directory where the volume is mounted".into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Some("does not exist; mount the volume there, or correct the path".into())

@@ -31,7 +31,7 @@ fn a_hundred_thousand_entries_cost_no_more_memory_than_a_few() {
     assert_eq!(list(&src, 0).unwrap().map(Result::unwrap).count(), ENTRIES);
     assert_eq!(usage(&src, &Control::new(), 4).unwrap().entries, ENTRIES as u64);
     assert_eq!(Walk::new(&src, WalkLimits::default()).unwrap().map(Result::unwrap).count(), ENTRIES);
-    let options = CopyOptions { skip_top: Vec::new(), threads: 4, sync: false };
+    let options = CopyOptions { only_top: None, skip_top: Vec::new(), threads: 4, sync: false };
     assert_eq!(copy(&src, &dst, &options, &Control::new()).unwrap().entries, ENTRIES as u64);
     for dir in [src, dst] {
         assert_eq!(remove_contents(&dir, &Control::new(), 2).unwrap().removed, ENTRIES as u64);

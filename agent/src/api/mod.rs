@@ -5,6 +5,7 @@
 pub mod body;
 pub mod client;
 pub mod manager;
+pub mod openapi;
 pub mod params;
 pub mod problem;
 pub mod routes;

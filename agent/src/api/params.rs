@@ -214,12 +214,17 @@ impl Params {
 
     /// Whether a key inside an object is there; a mistake where it is not.
     pub fn require_in(&mut self, key: &str, inner: &str) -> Option<()> {
-        let object: Option<Map<String, Value>> = self.raw(key).and_then(|raw| serde_json::from_str(raw).ok());
-        if object.is_some_and(|object| object.get(inner).is_some_and(|value| !value.is_null())) {
+        if self.has_in(key, inner) {
             return Some(());
         }
         self.mistakes.insert(key.to_owned(), serde_json::json!({ inner: "is required" }));
         None
+    }
+
+    /// Whether an object has this and it is not null.
+    pub fn has_in(&self, key: &str, inner: &str) -> bool {
+        let object: Option<Map<String, Value>> = self.raw(key).and_then(|raw| serde_json::from_str(raw).ok());
+        object.is_some_and(|object| object.get(inner).is_some_and(|value| !value.is_null()))
     }
 
     /// A size inside an object: `options.limit_bytes` and its like. Nothing when either is absent or null.

@@ -207,11 +207,22 @@ impl From<OpError> for Problem {
             )
             .code("quota-scope_create_already-exists")
             .msg(msg),
-            OpError::QuotaConfig => {
-                Problem::new(StatusCode::BAD_REQUEST, "storage/quota/config/invalid", "Invalid Quota Config")
-                    .code("quota-scope_update_invalid-parameters")
-                    .msg(msg)
-            }
+            OpError::ScopeNotEmpty(_) => Problem::new(
+                StatusCode::CONFLICT,
+                "storage/quota-directory-not-empty",
+                "Quota Directory Not Empty",
+            )
+            .code("quota-scope_purge_conflict")
+            .msg(msg),
+            OpError::QuotaConfig => bad_limit(msg),
+            OpError::Array(error) if error.is_bad_limit() => bad_limit(msg),
+            OpError::QuotaFailed(_) => Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "storage/quota/command-failed",
+                "Quota Command Failed",
+            )
+            .code("quota-scope_execute_internal-error")
+            .msg(msg),
             OpError::Unsupported { .. } => Problem::new(
                 StatusCode::BAD_REQUEST,
                 "storage/unsupported-operation",
@@ -236,7 +247,25 @@ impl From<OpError> for Problem {
                     .header(warp::http::header::RETRY_AFTER, HeaderValue::from_static("5"))
                     .msg(msg)
             }
-            OpError::NoSpaceForClone { .. } => Problem::internal(msg),
+            OpError::NoMetric(_) => {
+                Problem::new(StatusCode::NOT_FOUND, "storage/metric-not-found", "Metric Not Found")
+                    .code("storage-proxy_read_not-found")
+                    .msg(msg)
+            }
+            OpError::Array(error) => {
+                let temporary = error.is_temporary();
+                let status = if temporary {
+                    StatusCode::SERVICE_UNAVAILABLE
+                } else {
+                    StatusCode::INTERNAL_SERVER_ERROR
+                };
+                let problem = Problem::new(status, "storage/external/failed", "External Operation Failed")
+                    .code("storage-proxy_request_unreachable")
+                    .msg(msg);
+                let later = HeaderValue::from_static("5");
+                if temporary { problem.header(warp::http::header::RETRY_AFTER, later) } else { problem }
+            }
+            OpError::NoSpaceForClone { .. } | OpError::Inside => Problem::internal(msg),
             OpError::Cancelled | OpError::TimedOut => Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "storage/execution/failed",
@@ -245,6 +274,12 @@ impl From<OpError> for Problem {
             .msg(msg),
         }
     }
+}
+
+fn bad_limit(msg: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "storage/quota/config/invalid", "Invalid Quota Config")
+        .code("quota-scope_update_invalid-parameters")
+        .msg(msg)
 }
 
 /// A failed file operation: 400 with the error number, as every manager expects it. Uploads answer a full

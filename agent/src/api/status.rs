@@ -13,7 +13,7 @@ use warp::http::{Method, StatusCode};
 use warp::{Filter, Rejection};
 
 use super::problem::{Problem, Reply};
-use super::routes::{any_of, json_reply, no_match, plain_route};
+use super::routes::{any_of, json_reply, no_such_route, plain_route};
 use crate::app::App;
 use crate::health::Finding;
 use crate::metrics;
@@ -32,11 +32,11 @@ pub fn status_routes(app: &Arc<App>) -> BoxedFilter<(Reply,)> {
 /// All that the internal listener serves: the status routes and `/metrics`.
 pub fn internal_routes(app: &Arc<App>) -> BoxedFilter<(Reply,)> {
     let metrics = plain_route(app, Method::GET, "metrics", scrape);
-    any_of(vec![status_routes(app), metrics]).recover(unknown).unify().boxed()
+    status_routes(app).or(any_of(vec![metrics])).unify().recover(unknown).unify().boxed()
 }
 
-async fn unknown(rejection: Rejection) -> Result<Reply, std::convert::Infallible> {
-    Ok(no_match(&rejection).reply())
+async fn unknown(_: Rejection) -> Result<Reply, std::convert::Infallible> {
+    Ok(no_such_route().reply())
 }
 
 async fn status(_: Arc<App>) -> Result<Reply, Problem> {

@@ -40,6 +40,12 @@ impl RotatingFile {
         let inner = Inner { path, limit, backups, file, retry_at: None, complained: false };
         Ok(RotatingFile(Arc::new(Mutex::new(inner))))
     }
+
+    /// Closes the file; the next line opens, or makes, the one that has its name then.
+    pub(super) fn reopen(&self) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (inner.file, inner.retry_at) = (None, None);
+    }
 }
 
 /// One line for the file; `write` gets all of it at once.
@@ -134,6 +140,18 @@ mod tests {
 
     fn read(path: &Path) -> String {
         fs::read_to_string(path).unwrap_or_else(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_renamed_file_gets_no_more_lines_after_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, aside) = (dir.path().join("agent.log"), dir.path().join("aside"));
+        let log = RotatingFile::open(path.clone(), 0, 0).unwrap();
+        log.make_writer().write_all(b"line 1\n").unwrap();
+        fs::rename(&path, &aside).unwrap();
+        log.reopen();
+        log.make_writer().write_all(b"line 2\n").unwrap();
+        assert_eq!((read(&aside).as_str(), read(&path).as_str()), ("line 1\n", "line 2\n"));
     }
 
     #[test]

@@ -2,12 +2,15 @@
 
 use std::fmt;
 use std::fs;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
+use rustix::time::{ClockId, clock_gettime};
 
 /// The collector. What cannot be read is left out.
 #[derive(Debug)]
@@ -65,21 +68,29 @@ fn put(
 }
 
 fn read() -> Option<Figures> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    let boot = fs::read_to_string("/proc/stat").ok()?;
-    parse(&stat, &boot)
+    parse(&fs::read_to_string("/proc/self/stat").ok()?, booted()?)
+}
+
+/// When the host booted, in seconds since the Unix epoch. `/proc/stat` says it too, but is hidden by `ProcSubset=pid`
+/// of the unit. Settled once: with each correction of the clock it would change, and the start time with it.
+fn booted() -> Option<f64> {
+    static BOOTED: OnceLock<Option<f64>> = OnceLock::new();
+    *BOOTED.get_or_init(|| {
+        let up = Duration::try_from(clock_gettime(ClockId::Boottime)).ok()?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(now.saturating_sub(up).as_secs_f64())
+    })
 }
 
 /// Reads the line of `/proc/PID/stat`. The program's name in it may hold anything, also parentheses, so the
-/// fields are counted from the last one.
-fn parse(stat: &str, boot: &str) -> Option<Figures> {
+/// fields are counted from the last one. `booted` is in seconds since the Unix epoch.
+fn parse(stat: &str, booted: f64) -> Option<Figures> {
     let ticks = rustix::param::clock_ticks_per_second() as f64;
     let page = rustix::param::page_size() as u64;
     let (_, fields) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
     // proc_pid_stat(5) numbers fields from 1; the first here is field 3.
     let field = |number: usize| fields.get(number.checked_sub(3)?)?.parse::<u64>().ok();
-    let booted: f64 = boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
     Some(Figures {
         cpu_seconds: (field(14)? + field(15)?) as f64 / ticks,
         threads: field(20)?,
@@ -95,7 +106,7 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {
         let stat = "7 (a) b 9 (c) S 1 1 1 0 -1 0 0 0 0 0 250 50 0 0 20 0 4 0 1000 9999 3 0 0 0";
-        let figures = parse(stat, "cpu 1\nbtime 1700000000\n").unwrap();
+        let figures = parse(stat, 1_700_000_000.0).unwrap();
         let ticks = rustix::param::clock_ticks_per_second() as f64;
         assert_eq!(figures.cpu_seconds, 300.0 / ticks);
         assert_eq!(figures.threads, 4);
@@ -107,6 +118,8 @@ mod tests {
     fn the_own_figures_are_plausible() {
         let figures = read().unwrap();
         assert!(figures.resident_bytes > 100_000 && figures.threads >= 1);
-        assert!(figures.start > 1_600_000_000.0);
+        let age =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64() - figures.start;
+        assert!((-1.0..3_600.0).contains(&age), "started {age} s ago");
     }
 }

@@ -1,27 +1,12 @@
-//! Makes the directories of quota scopes and vfolders.
+//! Makes the directories of vfolders.
 
 use std::io;
 
-use common::id::{QuotaScopeId, VfolderId};
+use common::id::VfolderId;
 
 use crate::error::OpError;
 use crate::fs::{Dir, Name, RelPath};
-use crate::volume::{Volume, scope_path, vfolder_path};
-
-/// What a new directory may be used for by whom, before the umask: everybody reads, the owner writes.
-pub const DIR_MODE: u32 = 0o755;
-
-/// Makes the scope's directory. Whether it was missing.
-pub fn scope_dir(volume: &Volume, scope: &QuotaScopeId) -> Result<bool, OpError> {
-    let path = scope_path(scope)?;
-    let root = volume.root()?;
-    let Some((_, name)) = path.split_last() else { return Ok(false) };
-    match root.mkdir(name, DIR_MODE) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(OpError::fs(error, &path)),
-    }
-}
+use crate::volume::{DIR_MODE, Volume, vfolder_path};
 
 /// Makes a vfolder's directory, which must be new, below its scope, which must exist. `mode` is set exactly;
 /// without it the directory gets 0755 less the umask.

@@ -1,9 +1,10 @@
 //! Deletes a vfolder: it vanishes at once by a rename into the trash, and is purged as a task.
 //!
 //! The rename stays within the file system and the quota scope. Where it cannot (a mount point inside the
-//! path), the folder is purged in its place.
+//! path), or where the scope is so full that the deletion cannot even be noted in it, the folder is purged in its place.
 
 use std::io;
+use std::sync::Arc;
 
 use common::id::VfolderId;
 use uuid::Uuid;
@@ -11,16 +12,32 @@ use uuid::Uuid;
 use crate::error::OpError;
 use crate::fs::{Dir, FileKind, Name, RelPath, Replace};
 use crate::tasks::journal::{Record, Trash};
-use crate::tasks::{Kind, Task};
-use crate::tree::{Control, remove_tree};
-use crate::volume::{Volume, vfolder_path};
+use crate::tasks::{Filed, Kind, Marks, RecordAt, Task};
+use crate::tree::Control;
+use crate::volume::{Trees, Volume, vfolder_path};
 
-/// Takes the folder out of sight. Whether there was one; if so, [`purge`] must follow.
-pub fn hide(volume: &Volume, id: &VfolderId, vfid: &str, task: Uuid) -> Result<bool, OpError> {
+/// What became of a folder that is to be deleted.
+pub enum Hidden {
+    /// There was none.
+    Missing,
+    /// A record says where it is now; [`purge`] must follow.
+    Noted(Filed),
+    /// It is where it was, and there was no room for a record; [`purge`] must follow.
+    Unnoted,
+}
+
+/// Takes the folder out of sight.
+pub fn hide(
+    marks: &Arc<Marks>,
+    volume: &Arc<Volume>,
+    id: &VfolderId,
+    vfid: &str,
+    task: Uuid,
+) -> Result<Hidden, OpError> {
     let path = vfolder_path(id)?;
-    let Some((parent, name)) = place(volume, &path)? else { return Ok(false) };
+    let Some((parent, name)) = place(volume, &path)? else { return Ok(Hidden::Missing) };
     let stat = match parent.stat(&name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Hidden::Missing),
         stat => stat.map_err(|e| OpError::fs(e, &path))?,
     };
     if stat.kind != FileKind::Dir {
@@ -29,46 +46,104 @@ pub fn hide(volume: &Volume, id: &VfolderId, vfid: &str, task: Uuid) -> Result<b
             paths: vec![path.to_string()],
         });
     }
-    let record = Record { kind: Kind::Delete, vfid: vfid.into(), source_volume: None, target: None };
-    let trash = Trash::begin(&volume.holder(id.scope())?, task, &record)?;
-    match parent.rename(&name, trash.dir(), &Trash::entry(task)?, Replace::No) {
-        Ok(()) => remove_prefixes(volume, &path),
-        // Purged in place: the record names the folder.
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
-        Err(error) => {
-            trash.remove(task)?;
-            if error.kind() == io::ErrorKind::NotFound {
-                return Ok(false);
+    let record = Record::new(Kind::Delete, vfid);
+    let filed = match Filed::begin(marks, volume, id.scope(), task, record.clone()) {
+        Err(error) if error.is_full() => return Ok(note_elsewhere(marks, volume, task, record)),
+        begun => begun?,
+    };
+    match move_aside(volume, &path, (&parent, &name), filed.at(), task) {
+        Ok(true) => Ok(Hidden::Noted(filed)),
+        outcome => {
+            filed.remove()?;
+            match outcome {
+                // A longer directory may need a block.
+                Err(error) if error.is_full() => Ok(note_elsewhere(marks, volume, task, record)),
+                outcome => outcome.map(|_| Hidden::Missing),
             }
-            return Err(OpError::fs(error, &path));
         }
+    }
+}
+
+/// Moves the folder into the trash, or notes that it has to be purged where it stands. Whether it is there.
+fn move_aside(
+    volume: &Volume,
+    path: &RelPath,
+    (parent, name): (&Dir, &Name),
+    record: &RecordAt,
+    task: Uuid,
+) -> Result<bool, OpError> {
+    match parent.rename(name, record.trash()?.dir(), &Trash::entry(task)?, Replace::No) {
+        Ok(()) => remove_prefixes(volume, path),
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            record.update(|record| record.in_place = true)?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(OpError::fs(error, path)),
     }
     Ok(true)
 }
 
-/// Removes what [`hide`] put aside, and whatever a purge that was interrupted left.
-pub fn purge(volume: &Volume, id: &VfolderId, task: &Task, threads: usize) -> Result<(), OpError> {
-    let Some(trash) = Trash::existing(volume.holder(id.scope())?)? else { return Ok(()) };
-    let hidden = Trash::entry(task.id)?;
-    if trash.dir().stat(&hidden).is_ok() {
-        complete(trash.dir(), &hidden, &task.control, threads)?;
-    } else {
+/// Deleting is how room is made, so it must not need any. The volume's own trash lies outside the scope's limits; where
+/// there is no room either, the deletion happens all the same and is only lost when the service ends before.
+fn note_elsewhere(marks: &Arc<Marks>, volume: &Arc<Volume>, task: Uuid, record: Record) -> Hidden {
+    let record = Record { in_place: true, ..record };
+    match Filed::begin(marks, volume, None, task, record.clone()) {
+        Ok(filed) => Hidden::Noted(filed),
+        Err(error) => {
+            let vfid = record.vfid;
+            tracing::warn!(%task, vfid, %error, "no room to note a deletion, which a stop of the service would end");
+            Hidden::Unnoted
+        }
+    }
+}
+
+/// Removes what [`hide`] put aside, and whatever a purge that was interrupted left. `and_then` follows when nothing of
+/// the folder is left; while it fails, the record is to stay, so that the next start tries again.
+pub fn purge(
+    volume: &Volume,
+    id: &VfolderId,
+    record: Option<&RecordAt>,
+    task: &Task,
+    threads: usize,
+    and_then: impl FnOnce() -> Result<(), OpError>,
+) -> Result<(), OpError> {
+    let Some(record) = record else {
+        purge_in_place(volume, id, task, threads)?;
+        return and_then();
+    };
+    let (trash, entry) = (record.trash()?, Trash::entry(task.id)?);
+    let in_place = || record.read().map(|record| record.in_place);
+    if trash.dir().stat(&entry).is_err() && !in_place()? {
+        // The process died between writing the record and moving the folder, or after purging it.
+        let path = vfolder_path(id)?;
+        if let Some((parent, name)) = place(volume, &path)? {
+            move_aside(volume, &path, (&parent, &name), record, task.id)?;
+        }
+    }
+    complete(&*volume.backend.trees, trash.dir(), &entry, &task.control, threads)?;
+    if in_place()? {
         purge_in_place(volume, id, task, threads)?;
     }
-    trash.remove(task.id)
+    and_then()
 }
 
 fn purge_in_place(volume: &Volume, id: &VfolderId, task: &Task, threads: usize) -> Result<(), OpError> {
     let path = vfolder_path(id)?;
     let Some((parent, name)) = place(volume, &path)? else { return Ok(()) };
-    complete(&parent, &name, &task.control, threads)?;
+    complete(&*volume.backend.trees, &parent, &name, &task.control, threads)?;
     remove_prefixes(volume, &path);
     Ok(())
 }
 
 /// Removes a tree; anything that cannot be removed is an error that names it.
-pub fn complete(parent: &Dir, name: &Name, control: &Control, threads: usize) -> Result<(), OpError> {
-    let report = remove_tree(parent, name, control, threads)?;
+pub fn complete(
+    trees: &dyn Trees,
+    parent: &Dir,
+    name: &Name,
+    control: &Control,
+    threads: usize,
+) -> Result<(), OpError> {
+    let report = trees.remove(parent, name, control, threads)?;
     if report.leftovers.is_empty() {
         return Ok(());
     }

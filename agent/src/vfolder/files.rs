@@ -7,11 +7,12 @@ use std::io;
 
 use nix::libc;
 
-use super::create::DIR_MODE;
 use super::delete::complete;
+use super::relocate::{End, relocate};
 use crate::error::OpError;
 use crate::fs::{Dir, FileKind, Name, RelPath, Replace, Stat};
 use crate::tree::Control;
+use crate::volume::{DIR_MODE, Trees};
 
 /// Makes one directory. With `parents`, missing parents too; with `exist_ok`, one that exists is fine.
 pub fn mkdir(folder: &Dir, path: &RelPath, parents: bool, exist_ok: bool) -> Result<(), OpError> {
@@ -30,8 +31,9 @@ pub fn mkdir(folder: &Dir, path: &RelPath, parents: bool, exist_ok: bool) -> Res
 }
 
 /// Moves an entry as mv(1) does: into `to` where that is a directory, over it where it is a file. An entry of
-/// the same name inside a directory is never replaced.
-pub fn rename(folder: &Dir, from: &RelPath, to: &RelPath) -> Result<(), OpError> {
+/// the same name inside a directory is never replaced. Where it cannot be renamed, because a mount point or the border
+/// of a quota lies in between, it is copied and then removed.
+pub fn rename(folder: &Dir, from: &RelPath, to: &RelPath, threads: usize) -> Result<(), OpError> {
     let (from_dir, from_name) = parent(folder, from)?;
     let source = from_dir.stat(from_name).map_err(|e| OpError::fs(e, from))?;
     let (to_dir, to_name, replace) = match directory(folder, to)? {
@@ -44,10 +46,19 @@ pub fn rename(folder: &Dir, from: &RelPath, to: &RelPath) -> Result<(), OpError>
             (dir, name, Replace::Yes)
         }
     };
-    from_dir.rename(from_name, &to_dir, to_name, replace).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => refused(format!("Destination path '{to}' already exists"), to),
-        io::ErrorKind::InvalidInput => into_itself(to),
-        _ => OpError::fs(error, from),
+    let outcome = match from_dir.rename(from_name, &to_dir, to_name, replace) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            let source = End { dir: &from_dir, name: from_name, path: from };
+            relocate(&source, &End { dir: &to_dir, name: to_name, path: to }, replace, threads)
+        }
+        outcome => outcome.map_err(|error| OpError::fs(error, from)),
+    };
+    outcome.map_err(|error| match error {
+        OpError::Fs { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
+            refused(format!("Destination path '{to}' already exists"), to)
+        }
+        OpError::Fs { source, .. } if source.kind() == io::ErrorKind::InvalidInput => into_itself(to),
+        error => error,
     })
 }
 
@@ -97,22 +108,35 @@ pub fn check_delete(folder: &Dir, paths: &[RelPath], recursive: bool) -> Result<
 }
 
 /// Deletes entries; those that are missing count as deleted. [`check_delete`] comes first.
-pub fn delete(folder: &Dir, paths: &[RelPath], control: &Control, threads: usize) -> Result<(), OpError> {
+pub fn delete(
+    trees: &dyn Trees,
+    folder: &Dir,
+    paths: &[RelPath],
+    control: &Control,
+    threads: usize,
+) -> Result<(), OpError> {
     for path in paths {
         match parent(folder, path) {
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
-            Ok((dir, name)) => remove(&dir, name, path, control, threads)?,
+            Ok((dir, name)) => remove(trees, &dir, name, path, control, threads)?,
         }
     }
     Ok(())
 }
 
-fn remove(dir: &Dir, name: &Name, path: &RelPath, control: &Control, threads: usize) -> Result<(), OpError> {
+fn remove(
+    trees: &dyn Trees,
+    dir: &Dir,
+    name: &Name,
+    path: &RelPath,
+    control: &Control,
+    threads: usize,
+) -> Result<(), OpError> {
     match dir.stat(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(OpError::fs(error, path)),
-        Ok(stat) if stat.kind == FileKind::Dir => complete(dir, name, control, threads),
+        Ok(stat) if stat.kind == FileKind::Dir => complete(trees, dir, name, control, threads),
         Ok(_) => dir.unlink(name).map_err(|e| OpError::fs(e, path)),
     }
 }

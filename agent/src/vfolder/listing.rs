@@ -32,7 +32,7 @@ pub fn json(folder: &Dir, path: &RelPath, limit: u64) -> Result<Vec<Bytes>, OpEr
     let dir = folder.open_dir(path).map_err(|e| OpError::fs(e, path))?;
     let mut pieces = Pieces::default();
     pieces.push(b"{\"items\":[");
-    let mut first = true;
+    let (mut first, mut iso, mut text) = (true, Iso::default(), Vec::new());
     for entry in list(&dir, limit).map_err(|e| OpError::fs(e, path))? {
         let entry = entry.map_err(|e| OpError::fs(e, path))?;
         if path.is_root() && only_markers(&dir, &entry.name) {
@@ -41,7 +41,9 @@ pub fn json(folder: &Dir, path: &RelPath, limit: u64) -> Result<Vec<Bytes>, OpEr
         if !std::mem::replace(&mut first, false) {
             pieces.push(b",");
         }
-        pieces.push(&serde_json::to_vec(&item(entry)).map_err(|e| OpError::fs(e.into(), path))?);
+        text.clear();
+        serde_json::to_writer(&mut text, &item(entry, &mut iso)).map_err(|e| OpError::fs(e.into(), path))?;
+        pieces.push(&text);
     }
     pieces.push(b"]}");
     Ok(pieces.done())
@@ -65,7 +67,7 @@ fn only_markers(dir: &Dir, name: &Name) -> bool {
     count > 0
 }
 
-fn item(entry: ListEntry) -> Item {
+fn item(entry: ListEntry, iso: &mut Iso) -> Item {
     Item {
         name: ByteText(entry.name.as_bytes().to_vec()),
         r#type: match entry.stat.kind {
@@ -76,19 +78,41 @@ fn item(entry: ListEntry) -> Item {
         stat: ItemStat {
             mode: entry.stat.mode,
             size: entry.stat.size,
-            created: iso(entry.stat.ctime),
-            modified: iso(entry.stat.mtime),
+            created: iso.write(entry.stat.ctime),
+            modified: iso.write(entry.stat.mtime),
         },
         symlink_target: ByteText(entry.symlink_target),
     }
 }
 
-/// A time in UTC as Python's `isoformat()` writes it: `+00:00`, and microseconds only where there are some.
-fn iso(time: Time) -> String {
-    let micros = time.nanos / 1000;
-    let seconds = jiff::Timestamp::new(time.secs, 0).unwrap_or_default();
-    let seconds = seconds.strftime("%Y-%m-%dT%H:%M:%S");
-    if micros == 0 { format!("{seconds}+00:00") } else { format!("{seconds}.{micros:06}+00:00") }
+/// Writes times in UTC as Python's `isoformat()` does: `+00:00`, and microseconds only where there are some.
+///
+/// The files of a directory tend to be of the same second, so the last one's text is kept.
+#[derive(Default)]
+struct Iso {
+    secs: Option<i64>,
+    text: String,
+}
+
+impl Iso {
+    fn write(&mut self, time: Time) -> String {
+        if self.secs != Some(time.secs) {
+            let seconds = jiff::Timestamp::new(time.secs, 0).unwrap_or_default();
+            self.text = seconds.strftime("%Y-%m-%dT%H:%M:%S").to_string();
+            self.secs = Some(time.secs);
+        }
+        let micros = time.nanos / 1000;
+        let mut text = String::with_capacity("2023-11-14T22:13:20.500000+00:00".len());
+        text.push_str(&self.text);
+        if micros > 0 {
+            text.push('.');
+            for unit in [100_000, 10_000, 1000, 100, 10, 1] {
+                text.push(char::from(b'0' + (micros / unit % 10) as u8));
+            }
+        }
+        text.push_str("+00:00");
+        text
+    }
 }
 
 #[derive(Default)]
@@ -121,6 +145,7 @@ mod tests {
 
     #[test]
     fn times_are_written_as_python_writes_them() {
+        let mut iso = Iso::default();
         for (secs, nanos, text) in [
             (1_700_000_000, 0, "2023-11-14T22:13:20+00:00"),
             (1_700_000_000, 500_000_000, "2023-11-14T22:13:20.500000+00:00"),
@@ -128,7 +153,7 @@ mod tests {
             (1_700_000_000, 1_000, "2023-11-14T22:13:20.000001+00:00"),
             (-1, 250_000_000, "1969-12-31T23:59:59.250000+00:00"),
         ] {
-            assert_eq!(iso(Time { secs, nanos }), text);
+            assert_eq!(iso.write(Time { secs, nanos }), text);
         }
     }
 

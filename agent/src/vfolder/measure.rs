@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use crate::error::OpError;
 use crate::fs::Dir;
-use crate::tree::{Control, Interrupted, Usage, usage};
+use crate::tree::{Control, Interrupted, Usage};
+use crate::volume::Trees;
 
 /// Managers expect an answer, if only "unknown", after this time.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -21,8 +22,8 @@ pub struct FolderUsage {
 }
 
 /// Counts the entries and their sizes.
-pub fn folder_usage(dir: &Dir, threads: usize) -> Result<FolderUsage, OpError> {
-    match measure(dir, threads)? {
+pub fn folder_usage(trees: &dyn Trees, dir: &Dir, threads: usize) -> Result<FolderUsage, OpError> {
+    match measure(trees, dir, threads)? {
         Some(usage) => {
             Ok(FolderUsage { file_count: figure(usage.entries), used_bytes: figure(usage.apparent_bytes) })
         }
@@ -31,12 +32,12 @@ pub fn folder_usage(dir: &Dir, threads: usize) -> Result<FolderUsage, OpError> {
 }
 
 /// Bytes allocated for the folder; -1 where measuring takes too long.
-pub fn used_bytes(dir: &Dir, threads: usize) -> Result<i64, OpError> {
-    Ok(measure(dir, threads)?.map_or(-1, |usage| figure(usage.allocated_bytes)))
+pub fn used_bytes(trees: &dyn Trees, dir: &Dir, threads: usize) -> Result<i64, OpError> {
+    Ok(measure(trees, dir, threads)?.map_or(-1, |usage| figure(usage.allocated_bytes)))
 }
 
-fn measure(dir: &Dir, threads: usize) -> Result<Option<Usage>, OpError> {
-    match usage(dir, &Control::with_deadline(Instant::now() + LONGEST), threads) {
+fn measure(trees: &dyn Trees, dir: &Dir, threads: usize) -> Result<Option<Usage>, OpError> {
+    match trees.usage(dir, &Control::with_deadline(Instant::now() + LONGEST), threads) {
         Ok(usage) => {
             if !usage.unread.is_empty() {
                 tracing::warn!(count = usage.unread.count(), first = %usage.unread, "entries could not be measured");

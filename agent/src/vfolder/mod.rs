@@ -10,4 +10,5 @@ pub mod delete;
 pub mod files;
 pub mod listing;
 pub mod measure;
+mod relocate;
 pub mod upload;

@@ -9,6 +9,7 @@ mod log;
 mod replies;
 mod shutdown;
 mod tls;
+mod zero_copy;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -59,12 +60,21 @@ fn start(limits: Limits) -> Server {
 }
 
 fn start_with(limits: Limits, tls: Option<Arc<ServerConfig>>, trusted: TrustedProxies) -> Server {
+    start_routes(limits, tls, trusted, routes())
+}
+
+fn start_routes(
+    limits: Limits,
+    tls: Option<Arc<ServerConfig>>,
+    trusted: TrustedProxies,
+    routes: BoxedFilter<(Reply,)>,
+) -> Server {
     let socket = bind("api.client.service-addr", "127.0.0.1", 0).unwrap();
     let metrics = Arc::new(Metrics::default());
     let listener = Listener::new("client", socket, tls, limits, trusted, Arc::clone(&metrics));
     let address = listener.local_addr().unwrap();
     let (stop, stopping) = Stop::new();
-    let task = tokio::spawn(listener.serve(routes(), stopping));
+    let task = tokio::spawn(listener.serve(routes, stopping));
     Server { address, stop, metrics, task }
 }
 

@@ -48,6 +48,21 @@ async fn requests_are_served_over_tls_as_http1() {
 }
 
 #[tokio::test]
+async fn over_tls_no_handler_may_send_without_copying() {
+    let pair = pair();
+    let routes = warp::ext::get::<Connection>()
+        .map(|connection: Connection| Reply::new(format!("{:?}", connection.zero_copy.is_some()).into()));
+    let server = start_routes(limits(), Some(pair.config), Arc::new(|_| false), routes.boxed());
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = connector(pair.certificate).connect(name, stream).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut reply = String::new();
+    timeout(LONG, stream.read_to_string(&mut reply)).await.unwrap().unwrap();
+    assert!(reply.ends_with("false"), "{reply}");
+}
+
+#[tokio::test]
 async fn a_large_reply_over_tls_is_complete() {
     let pair = pair();
     let server = start_with(limits(), Some(pair.config), Arc::new(|_| false));

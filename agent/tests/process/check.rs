@@ -34,7 +34,7 @@ fn what_the_host_lacks_is_told_with_the_cure() {
     let _held = TcpListener::bind(("127.0.0.1", site.client)).unwrap();
     site.configure(
         "",
-        "[volume.gone]\nbackend = \"xfs\"\npath = \"/nonexistent/volume\"\n\
+        "[volume.gone]\nbackend = \"vast\"\npath = \"/nonexistent/volume\"\n\
         [limits]\nconnections = 1000000\n",
     );
     fs::set_permissions(site.path("volume"), fs::Permissions::from_mode(0o555)).unwrap();

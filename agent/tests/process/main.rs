@@ -97,13 +97,18 @@ impl Site {
 
     /// Starts the service and waits until it says that it is ready.
     fn serve(&self, arguments: &[&str]) -> Service {
+        self.serve_with(arguments, &[])
+    }
+
+    fn serve_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Service {
         let notify = UnixDatagram::bind(self.path("notify")).unwrap();
         fs::set_permissions(self.path("notify"), fs::Permissions::from_mode(0o777)).unwrap();
         notify.set_read_timeout(Some(LONG)).unwrap();
         let log = fs::File::create(self.path("log")).unwrap();
         let mut command = self.command(arguments);
         let child =
-            command.env("NOTIFY_SOCKET", self.path("notify")).stderr(log).stdin(Stdio::null()).spawn();
+            command.envs(environment.iter().copied()).env("NOTIFY_SOCKET", self.path("notify")).stderr(log);
+        let child = child.stdin(Stdio::null()).spawn();
         let service = Service { child: child.unwrap(), notify, log: self.path("log") };
         assert_eq!(service.state(), "READY=1", "{}", service.log());
         service

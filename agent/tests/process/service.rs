@@ -22,6 +22,32 @@ fn it_serves_its_listeners_and_ends_on_sigterm() {
 }
 
 #[test]
+fn it_feeds_the_watchdog_that_systemd_asks_for() {
+    let site = Site::new();
+    let service = site.serve_with(&[], &[("WATCHDOG_USEC", "200000")]);
+    for _ in 0..3 {
+        assert_eq!(service.state(), "WATCHDOG=1");
+    }
+}
+
+#[test]
+fn sighup_goes_on_in_a_new_log_file_and_is_reported() {
+    let site = Site::new();
+    site.configure(
+        "",
+        "[logging]\ndrivers = [\"file\"]\n[logging.file]\npath = \"run\"\nfilename = \"agent.log\"\n",
+    );
+    let mut service = site.serve(&[]);
+    fs::rename(site.path("run/agent.log"), site.path("run/aside")).unwrap();
+    service.signal(Signal::SIGHUP);
+    assert_eq!((service.state().as_str(), service.state().as_str()), ("RELOADING=1", "READY=1"));
+    assert!(fs::read_to_string(site.path("run/agent.log")).unwrap().contains("reloaded"));
+    assert!(get(site.client, "/", "").starts_with("HTTP/1.1 200 "));
+    service.signal(Signal::SIGTERM);
+    assert_eq!(service.end(), Some(0));
+}
+
+#[test]
 fn health_tells_of_a_volume_that_is_gone_and_that_it_is_back() {
     let site = Site::new();
     let _service = site.serve(&[]);

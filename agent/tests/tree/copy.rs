@@ -11,7 +11,7 @@ use storage_agent::tree::{Control, CopyOptions, CopyReport, Interrupted, TreeErr
 use crate::support::{Scene, as_user, fingerprint, is_root, name};
 
 fn options(threads: usize) -> CopyOptions {
-    CopyOptions { skip_top: vec![name(".upload")], threads, sync: false }
+    CopyOptions { only_top: None, skip_top: vec![name(".upload")], threads, sync: false }
 }
 
 fn copied(scene: &Scene, threads: usize) -> Result<CopyReport, TreeError> {

@@ -52,7 +52,7 @@ fn twenty_thousand_levels_are_measured_walked_copied_and_removed() {
         let walked = Walk::new(&root, limits).unwrap().map(Result::unwrap).fold(0, |count, _| count + 1);
         assert_eq!(walked, LEVELS + 1);
 
-        let options = CopyOptions { skip_top: Vec::new(), threads: 4, sync: false };
+        let options = CopyOptions { only_top: None, skip_top: Vec::new(), threads: 4, sync: false };
         let report = copy(&root, &scene.dir("dst"), &options, &Control::new()).unwrap();
         assert_eq!(report.entries, LEVELS as u64 + 1);
 

@@ -76,7 +76,8 @@ fn copying_never_reads_the_outside() {
     for round in 0..50 {
         let dst = format!("dst{round}");
         swapping(&scene, || {
-            let options = CopyOptions { skip_top: Vec::new(), threads: 1 + round % 3, sync: false };
+            let options =
+                CopyOptions { only_top: None, skip_top: Vec::new(), threads: 1 + round % 3, sync: false };
             complete +=
                 usize::from(copy(&scene.dir("root"), &scene.dir(&dst), &options, &Control::new()).is_ok());
         });

@@ -14,11 +14,12 @@ use super::disposition::attachment;
 use super::query::Query;
 use super::tokens::{coded_refusal, missing};
 use crate::api::problem::{Problem, Reply};
-use crate::app::{App, blocking};
+use crate::app::App;
 use crate::error::OpError;
 use crate::fs::RelPath;
 use crate::token::ArchiveClaims;
 use crate::vfolder::archive::{ArchiveLimits, Content, write};
+use crate::volume::Volume;
 
 /// Bytes handed over at once between the archive's writer and the connection.
 const PIECE: usize = 256 * 1024;
@@ -36,10 +37,12 @@ pub(super) async fn download(app: Arc<App>, query: Query) -> Result<Reply, Probl
     }
     let paths: Result<Vec<RelPath>, Problem> = claims.files.iter().map(|file| relative(&file.0)).collect();
     let paths = paths?;
-    let content =
-        blocking(move || Content::selection(volume.vfolder(&id)?, paths)).await.map_err(not_found)?;
+    let content = volume
+        .run(move |volume| Content::selection(volume.vfolder(&id)?, paths))
+        .await
+        .map_err(|error: OpError| not_found(error.into()))?;
     let name = claims.filename.unwrap_or_else(|| "archive.zip".to_owned());
-    reply(&app, content, name.as_bytes())
+    reply(&app, content, Some(volume), name.as_bytes())
 }
 
 fn relative(path: &[u8]) -> Result<RelPath, Problem> {
@@ -53,18 +56,31 @@ fn not_found(problem: Problem) -> Problem {
     if problem.is_missing_file() { missing() } else { problem }
 }
 
-/// Streams an archive. The number of archives at once is bounded.
-pub(super) fn reply(app: &App, content: Content, name: &[u8]) -> Result<Reply, Problem> {
-    let Ok(permit) = Arc::clone(&app.archives).try_acquire_owned() else {
+/// Streams an archive of what lies on a volume or elsewhere. The number of archives at once is bounded.
+pub(super) fn reply(
+    app: &App,
+    content: Content,
+    volume: Option<Arc<Volume>>,
+    name: &[u8],
+) -> Result<Reply, Problem> {
+    let archives = volume.as_ref().map_or(&app.archives, |volume| volume.archives());
+    let Ok(permit) = Arc::clone(archives).try_acquire_owned() else {
         return Err(OpError::Busy { what: "too many archives are being made", key: "limits.archives" }.into());
     };
     let limits =
         ArchiveLimits { entries: app.config.limits.archive_entries, depth: app.config.limits.archive_depth };
     let pieces = spawn(content, limits, permit);
-    let mut reply = warp::reply::stream(stream::unfold(pieces, |mut pieces| async move {
-        pieces.recv().await.map(|piece| (piece, pieces))
-    }))
-    .into_response();
+    let mut reply =
+        warp::reply::stream(stream::unfold((pieces, volume), |(mut pieces, volume)| async move {
+            let piece = match &volume {
+                Some(volume) => volume.unless_hanging(pieces.recv()).await,
+                None => Ok(pieces.recv().await),
+            };
+            piece
+                .unwrap_or_else(|hangs| Some(Err(io::Error::other(hangs))))
+                .map(|piece| (piece, (pieces, volume)))
+        }))
+        .into_response();
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/zip"));
     reply.headers_mut().insert(CONTENT_DISPOSITION, attachment(name));
     Ok(reply)

@@ -1,6 +1,6 @@
 //! `GET` and `HEAD /download`: a file, in ranges where asked for, or a directory as an archive.
 
-use std::fs::File;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,18 +18,21 @@ use super::disposition::attachment;
 use super::query::Query;
 use super::range::{Asked, parse};
 use super::tokens::{missing, refusal};
-use crate::api::body::{FileRange, file_reply};
+use crate::api::body::{FileRange, OpenFile, file_reply};
 use crate::api::problem::{Problem, Reply};
 use crate::api::routes::empty_reply;
-use crate::app::{App, blocking};
+use crate::app::App;
 use crate::error::OpError;
 use crate::fs::{Dir, RelPath, Stat, is_not_regular};
+use crate::jobs::blocking;
+use crate::listener::ZeroCopy;
 use crate::token::DownloadClaims;
 use crate::vfolder::archive::Content;
+use crate::volume::{Volume, VolumeRef};
 
 /// What a path turned out to be.
 enum Found {
-    File(File, Stat),
+    File(fs::File, Stat),
     Directory(Dir),
     /// A FIFO, socket or device.
     Other,
@@ -40,6 +43,7 @@ pub(super) async fn download(
     app: Arc<App>,
     method: Method,
     headers: HeaderMap,
+    zero_copy: Option<ZeroCopy>,
     query: Query,
 ) -> Result<Reply, Problem> {
     let claims: DownloadClaims = app.tokens.verify(query.token()?).map_err(refusal)?;
@@ -49,13 +53,17 @@ pub(super) async fn download(
         .names()
         .last()
         .map_or_else(|| claims.vfid.dir_names()[2].clone().into(), |n| n.as_bytes().to_vec());
-    let mut reply = match find(&app, &claims, path).await? {
-        Found::File(file, stat) => send_file(file, &stat, &method, &headers, &name),
+    let (found, volume) = find(&app, &claims, path).await?;
+    let mut reply = match found {
+        Found::File(file, stat) => {
+            let file = File { open: OpenFile { file: Arc::new(file), volume }, zero_copy };
+            send_file(file, &stat, &method, &headers, &name)
+        }
         Found::Directory(dir) if wants_archive => {
             if method == Method::HEAD {
                 archive_head(&name)
             } else {
-                archive::reply(&app, Content::Tree(dir), &zip_name(&name))?
+                archive::reply(&app, Content::Tree(dir), volume, &zip_name(&name))?
             }
         }
         Found::Directory(_) | Found::Other => {
@@ -73,19 +81,32 @@ fn path(dst_dir: Option<&[u8]>, relpath: &[u8]) -> Result<RelPath, crate::fs::Pa
     RelPath::parse(dst_dir.unwrap_or_default())?.join(&RelPath::parse(relpath)?)
 }
 
-/// Opens what the token names. What is missing and what lies outside look the same to a client.
-async fn find(app: &Arc<App>, claims: &DownloadClaims, path: RelPath) -> Result<Found, Problem> {
-    let (app, unmanaged_path) = (Arc::clone(app), claims.unmanaged_path.clone());
+/// Opens what the token names, and tells the volume that it lies on, if it lies on one. What is missing and what lies
+/// outside look the same to a client.
+async fn find(
+    app: &Arc<App>,
+    claims: &DownloadClaims,
+    path: RelPath,
+) -> Result<(Found, Option<Arc<Volume>>), Problem> {
     let (volume, id) = (app.volumes.get(&claims.volume)?, claims.vfid);
-    let opened = blocking(move || {
-        let folder = match (unmanaged(&app, unmanaged_path.as_deref()), volume) {
-            (Some(root), _) => Dir::open_root(&root).map_err(|e| OpError::fs(e, &RelPath::root()))?,
-            (None, crate::volume::VolumeRef::Real(volume)) => volume.vfolder(&id)?,
-            (None, crate::volume::VolumeRef::Noop) => return Err(OpError::VfolderNotFound(id)),
-        };
-        open(&folder, &path)
-    });
-    opened.await.map_err(|problem| match problem.status() {
+    if claims.unmanaged_path.is_none()
+        && let VolumeRef::Real(volume) = &volume
+        && let Some((file, stat)) = volume.open_cached(&id, &path)
+    {
+        return Ok((Found::File(file, stat), Some(Arc::clone(volume))));
+    }
+    let opened = match (unmanaged(app, claims.unmanaged_path.clone()).await?, volume) {
+        (Some(root), _) => {
+            let open_root = move || Dir::open_root(&root).map_err(|e| OpError::fs(e, &RelPath::root()));
+            blocking(move || open(&open_root()?, &path)).await.map(|found| (found, None))
+        }
+        (None, VolumeRef::Real(volume)) => {
+            let opened = volume.run(move |volume| open(&volume.vfolder(&id)?, &path)).await;
+            opened.map(|found| (found, Some(volume)))
+        }
+        (None, VolumeRef::Noop) => Err(OpError::VfolderNotFound(id)),
+    };
+    opened.map_err(Problem::from).map_err(|problem| match problem.status() {
         StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => missing(),
         _ => problem,
     })
@@ -103,10 +124,26 @@ fn open(folder: &Dir, path: &RelPath) -> Result<Found, OpError> {
 }
 
 /// A directory of the host that a token names instead of the vfolder: only below a root that the operator listed.
-fn unmanaged(app: &App, path: Option<&str>) -> Option<PathBuf> {
-    let resolved = std::fs::canonicalize(Path::new(path?)).ok()?;
-    let allowed = &app.config.download.unmanaged_roots;
-    allowed.iter().any(|root| resolved.starts_with(root)).then_some(resolved)
+async fn unmanaged(app: &Arc<App>, path: Option<String>) -> Result<Option<PathBuf>, OpError> {
+    let (app, Some(path)) = (Arc::clone(app), path) else { return Ok(None) };
+    let resolve = move || {
+        let resolved = fs::canonicalize(Path::new(&path)).ok()?;
+        let allowed = &app.config.download.unmanaged_roots;
+        allowed.iter().any(|root| resolved.starts_with(root)).then_some(resolved)
+    };
+    blocking(move || Ok(resolve())).await
+}
+
+/// An open file and the way that it can take to the client.
+struct File {
+    open: OpenFile,
+    zero_copy: Option<ZeroCopy>,
+}
+
+impl File {
+    fn reply(self, range: FileRange) -> Reply {
+        file_reply(self.open, range, self.zero_copy)
+    }
 }
 
 fn send_file(file: File, stat: &Stat, method: &Method, headers: &HeaderMap, name: &[u8]) -> Reply {
@@ -121,7 +158,7 @@ fn send_file(file: File, stat: &Stat, method: &Method, headers: &HeaderMap, name
             reply
         }
         Verdict::Proceed => match asked(headers, &validators, stat.size) {
-            Asked::Everything => file_reply(Arc::new(file), whole),
+            Asked::Everything => file.reply(whole),
             Asked::Part(range) => part(file, range, stat.size),
             Asked::Unsatisfiable => {
                 let mut reply = empty_reply(StatusCode::RANGE_NOT_SATISFIABLE);
@@ -146,7 +183,7 @@ fn asked(headers: &HeaderMap, validators: &Validators, size: u64) -> Asked {
 }
 
 fn part(file: File, range: FileRange, size: u64) -> Reply {
-    let mut reply = file_reply(Arc::new(file), range);
+    let mut reply = file.reply(range);
     *reply.status_mut() = StatusCode::PARTIAL_CONTENT;
     let last = (range.start + range.length).saturating_sub(1);
     insert(&mut reply, CONTENT_RANGE, &format!("bytes {}-{last}/{size}", range.start));

@@ -20,31 +20,41 @@ use warp::http::{HeaderMap, Method, StatusCode};
 use warp::{Filter, Rejection};
 
 use self::query::Query;
+use super::openapi;
 use super::problem::{Problem, Reply};
-use super::routes::{allow, any_of, at, json_reply, no_match, with};
+use super::routes::{Route, any_of, at, json_reply, no_such_route, with, zero_copy};
 use crate::app::App;
 
 /// Every route.
 pub fn routes(app: &Arc<App>) -> BoxedFilter<(Reply,)> {
-    let readable = any_of(vec![status(), download(app), archive(app), preflight()]).recover(unknown).unify();
+    let readable = any_of(all(app)).recover(unknown).unify();
     let readable = warp::filters::header::headers_cloned()
         .and(readable)
         .map(|headers: HeaderMap, reply| cors::readable(&headers, reply));
     upload::routes(app).or(readable).unify().boxed()
 }
 
-fn unknown(rejection: Rejection) -> Ready<Result<Reply, Infallible>> {
-    let problem = no_match(&rejection);
-    let problem = match problem.status() {
-        StatusCode::METHOD_NOT_ALLOWED => allow(problem, "GET,HEAD,OPTIONS"),
-        _ => problem,
-    };
-    ready(Ok(problem.reply()))
+fn all(app: &Arc<App>) -> Vec<Route> {
+    let preflights = ["", "download", "download-archive"].map(preflight);
+    let mut routes = vec![
+        status(),
+        openapi::route(openapi::CLIENT),
+        download(app, Method::GET),
+        download(app, Method::HEAD),
+    ];
+    routes.push(archive(app));
+    routes.extend(preflights);
+    routes
 }
 
-fn status() -> BoxedFilter<(Reply,)> {
+fn unknown(_: Rejection) -> Ready<Result<Reply, Infallible>> {
+    ready(Ok(no_such_route().reply()))
+}
+
+fn status() -> Route {
     let body = json!({ "status": "ok", "type": "client-facing", "storage-proxy": env!("CARGO_PKG_VERSION") });
-    at(Method::GET, "").map(move || json_reply(StatusCode::OK, &body).unwrap_or_else(Problem::reply)).boxed()
+    let reply = move || json_reply(StatusCode::OK, &body).unwrap_or_else(Problem::reply);
+    Route::new(Method::GET, "", at(Method::GET, "").map(reply).boxed())
 }
 
 /// The query, empty when there is none.
@@ -55,36 +65,33 @@ fn query() -> BoxedFilter<(Query,)> {
         .boxed()
 }
 
-fn download(app: &Arc<App>) -> BoxedFilter<(Reply,)> {
-    at(Method::GET, "download")
-        .or(at(Method::HEAD, "download"))
-        .unify()
+fn download(app: &Arc<App>, method: Method) -> Route {
+    let filter = at(method.clone(), "download")
         .and(with(app))
         .and(warp::method())
         .and(warp::filters::header::headers_cloned())
+        .and(zero_copy(app))
         .and(query())
-        .then(|app, method, headers, query| async move {
-            download::download(app, method, headers, query).await.unwrap_or_else(Problem::reply)
+        .then(|app, method, headers, zero_copy, query| async move {
+            download::download(app, method, headers, zero_copy, query).await.unwrap_or_else(Problem::reply)
         })
-        .boxed()
+        .boxed();
+    Route::new(method, "download", filter)
 }
 
-fn archive(app: &Arc<App>) -> BoxedFilter<(Reply,)> {
-    at(Method::GET, "download-archive")
+fn archive(app: &Arc<App>) -> Route {
+    let filter = at(Method::GET, "download-archive")
         .and(with(app))
         .and(query())
         .then(|app, query| async move { archive::download(app, query).await.unwrap_or_else(Problem::reply) })
-        .boxed()
+        .boxed();
+    Route::new(Method::GET, "download-archive", filter)
 }
 
-fn preflight() -> BoxedFilter<(Reply,)> {
-    let path = |path| at(Method::OPTIONS, path);
-    path("")
-        .or(path("download"))
-        .unify()
-        .or(path("download-archive"))
-        .unify()
+fn preflight(path: &'static str) -> Route {
+    let filter = at(Method::OPTIONS, path)
         .and(warp::filters::header::headers_cloned())
         .map(|headers: HeaderMap| cors::preflight(&headers).unwrap_or_else(Problem::reply))
-        .boxed()
+        .boxed();
+    Route::new(Method::OPTIONS, path, filter)
 }

@@ -14,14 +14,15 @@ use super::super::params::Params;
 use super::super::problem::{Problem, Reply};
 use super::super::routes::{empty_reply, json_reply};
 use super::{Target, target};
-use crate::api::body::{FileRange, file_reply};
-use crate::app::{App, blocking};
+use crate::api::body::{FileRange, OpenFile, file_reply};
+use crate::app::App;
 use crate::error::OpError;
 use crate::fs::{Dir, RelPath};
-use crate::tasks::{Kind, Subject};
+use crate::tasks::journal::Record;
+use crate::tasks::{Kind, Subject, work};
 use crate::tree::Control;
 use crate::vfolder::{files, listing};
-use crate::volume::VolumeRef;
+use crate::volume::{Volume, VolumeRef};
 
 /// Managers send at most this many directories at once.
 const MKDIR_MOST: usize = 50;
@@ -33,12 +34,12 @@ const DELETE_MOST: usize = 1_000_000;
 async fn within<T, F>(app: &App, named: Named, noop: T, work: F) -> Result<T, Problem>
 where
     T: Send + 'static,
-    F: FnOnce(&Dir) -> Result<T, OpError> + Send + 'static,
+    F: FnOnce(&Volume, &Dir) -> Result<T, OpError> + Send + 'static,
 {
     let Target { volume, id, .. } = Target::find(app, named)?;
     match volume {
         VolumeRef::Noop => Ok(noop),
-        VolumeRef::Real(volume) => blocking(move || work(&volume.vfolder(&id)?)).await,
+        VolumeRef::Real(volume) => Ok(volume.run(move |volume| work(volume, &volume.vfolder(&id)?)).await?),
     }
 }
 
@@ -50,7 +51,7 @@ pub(super) async fn list(app: Arc<App>, mut params: Params) -> Result<Reply, Pro
     let (Some(named), Some(path)) = (named, path) else { return Err(params.problem()) };
     let limit = app.config.storage_proxy.scandir_limit.map_or(0, |most| most.get() as u64);
     let noop = vec![Bytes::from_static(b"{\"items\":[]}")];
-    let pieces = within(&app, named, noop, move |folder| listing::json(folder, &path, limit)).await?;
+    let pieces = within(&app, named, noop, move |_, folder| listing::json(folder, &path, limit)).await?;
     Ok(pieces_reply(pieces))
 }
 
@@ -73,7 +74,7 @@ pub(super) async fn mkdir(app: Arc<App>, mut params: Params) -> Result<Reply, Pr
     };
     let legacy = single && named.1.is_bare();
     let noop = paths.iter().map(|path| (path.to_string(), Ok(()))).collect();
-    let outcomes = within(&app, named, noop, move |folder| {
+    let outcomes = within(&app, named, noop, move |_, folder| {
         Ok(paths
             .iter()
             .map(|path| (path.to_string(), files::mkdir(folder, path, parents, exist_ok)))
@@ -113,12 +114,13 @@ fn mkdir_reply(outcomes: Vec<(String, Result<(), OpError>)>, legacy: bool) -> Re
 
 /// `POST /folder/file/rename`: within the parent directory.
 pub(super) async fn rename(app: Arc<App>, mut params: Params) -> Result<Reply, Problem> {
+    let threads = app.config.limits.tree_parallelism;
     let (named, path, name) = (target(&mut params), params.relpath("relpath"), params.name("new_name"));
     let (Some(named), Some(path), Some(name)) = (named, path, name) else { return Err(params.problem()) };
-    within(&app, named, (), move |folder| {
+    within(&app, named, (), move |_, folder| {
         let parent = path.split_last().map_or_else(RelPath::root, |(parent, _)| parent);
         let to = parent.child(&name).map_err(|e| OpError::path(name.as_bytes(), &e))?;
-        files::rename(folder, &path, &to)
+        files::rename(folder, &path, &to, threads)
     })
     .await?;
     Ok(empty_reply(StatusCode::NO_CONTENT))
@@ -126,10 +128,11 @@ pub(super) async fn rename(app: Arc<App>, mut params: Params) -> Result<Reply, P
 
 /// `POST /folder/file/move`.
 pub(super) async fn relocate(app: Arc<App>, mut params: Params) -> Result<Reply, Problem> {
+    let threads = app.config.limits.tree_parallelism;
     let (named, from, to) =
         (target(&mut params), params.relpath("src_relpath"), params.relpath("dst_relpath"));
     let (Some(named), Some(from), Some(to)) = (named, from, to) else { return Err(params.problem()) };
-    within(&app, named, (), move |folder| files::rename(folder, &from, &to)).await?;
+    within(&app, named, (), move |_, folder| files::rename(folder, &from, &to, threads)).await?;
     Ok(empty_reply(StatusCode::NO_CONTENT))
 }
 
@@ -137,7 +140,8 @@ pub(super) async fn relocate(app: Arc<App>, mut params: Params) -> Result<Reply,
 pub(super) async fn fetch(app: Arc<App>, mut params: Params) -> Result<Reply, Problem> {
     let (named, path) = (target(&mut params), params.relpath("relpath"));
     let (Some(named), Some(path)) = (named, path) else { return Err(params.problem()) };
-    let opened = within(&app, named, None, move |folder| {
+    let volume = app.volumes.real(&named.0).ok();
+    let opened = within(&app, named, None, move |_, folder| {
         folder.open_file(&path).map(Some).map_err(|e| OpError::fs(e, &path))
     });
     let opened = opened.await.map_err(|problem| match problem.is_missing_file() {
@@ -147,7 +151,10 @@ pub(super) async fn fetch(app: Arc<App>, mut params: Params) -> Result<Reply, Pr
         false => problem,
     })?;
     let mut reply = match opened {
-        Some((file, stat)) => file_reply(Arc::new(file), FileRange { start: 0, length: stat.size }),
+        Some((file, stat)) => {
+            let open = OpenFile { file: Arc::new(file), volume };
+            file_reply(open, FileRange { start: 0, length: stat.size }, None)
+        }
         None => Reply::default(),
     };
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
@@ -168,9 +175,9 @@ fn deletion(mut params: Params) -> Result<(Named, Vec<RelPath>, bool), Problem> 
 pub(super) async fn delete(app: Arc<App>, params: Params) -> Result<Reply, Problem> {
     let (named, paths, recursive) = deletion(params)?;
     let threads = app.config.limits.delete_parallelism;
-    within(&app, named, (), move |folder| {
+    within(&app, named, (), move |volume, folder| {
         files::check_delete(folder, &paths, recursive)?;
-        files::delete(folder, &paths, &Control::new(), threads)
+        files::delete(&*volume.backend.trees, folder, &paths, &Control::new(), threads)
     })
     .await?;
     json_reply(StatusCode::OK, &json!({ "status": "ok" }))
@@ -182,11 +189,19 @@ pub(super) async fn delete_async(app: Arc<App>, params: Params) -> Result<Reply,
     let Target { volume, id, vfid } = Target::find(&app, named)?;
     let accepted = |id: Uuid| json_reply(StatusCode::ACCEPTED, &json!({ "bgtask_id": id }));
     let VolumeRef::Real(volume) = volume else { return accepted(Uuid::new_v4()) };
-    let (at, checked) = (Arc::clone(&volume), paths.clone());
-    blocking(move || files::check_delete(&at.vfolder(&id)?, &checked, recursive)).await?;
+    let checked = paths.clone();
+    volume.run(move |volume| files::check_delete(&volume.vfolder(&id)?, &checked, recursive)).await?;
     let subject = Subject { kind: Kind::DeleteFiles, volume: volume.name.clone(), vfid, target: None };
     let task = app.tasks.register(Uuid::new_v4(), subject)?;
     let threads = app.config.limits.delete_parallelism;
-    app.tasks.start(&task, move |task| files::delete(&volume.vfolder(&id)?, &paths, &task.control, threads));
+    let (keeping, kept) = (Arc::clone(&app), Arc::clone(&task));
+    let filed = volume.run(move |volume| {
+        let record = Record::new(Kind::DeleteFiles, &kept.subject.vfid);
+        Ok::<_, OpError>(work::keep(&keeping, &kept, volume, id.scope(), record))
+    });
+    let filed = filed.await.inspect_err(|_| app.tasks.forget(&task))?;
+    app.begin(&task, filed, move |task| {
+        files::delete(&*volume.backend.trees, &volume.vfolder(&id)?, &paths, &task.control, threads)
+    });
     accepted(task.id)
 }

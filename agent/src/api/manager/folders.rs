@@ -11,15 +11,16 @@ use warp::http::StatusCode;
 use super::super::params::Params;
 use super::super::problem::{Problem, Reply};
 use super::super::routes::{empty_reply, json_reply};
-use super::quota::ensure_scope;
 use super::{Target, dialect, target};
-use crate::app::{App, blocking};
+use crate::app::App;
 use crate::error::OpError;
 use crate::fs::Dir;
-use crate::tasks::{Kind, State, Subject, Task, work};
+use crate::tasks::work::{self, Claim};
+use crate::tasks::{Kind, State, Subject, Task};
+use crate::vfolder::delete::Hidden;
 use crate::vfolder::measure::FolderUsage;
 use crate::vfolder::{self, clone::Place};
-use crate::volume::VolumeRef;
+use crate::volume::{NOOP, Trees, Volume, VolumeRef};
 
 /// A repeated request within this time gets the same task: managers repeat what they got no reply to.
 const REPEAT_WITHIN: Duration = Duration::from_secs(300);
@@ -38,10 +39,9 @@ pub(super) async fn create(app: Arc<App>, mut params: Params) -> Result<Reply, P
     if let Some(scope) = id.scope()
         && app.config.storage_proxy.allow_auto_quota_scope_creation
     {
-        ensure_scope(&volume, *scope, limit).await?;
+        volume.backend.quota.create_scope(&volume, scope, limit.filter(|bytes| *bytes > 0)).await?;
     }
-    let at = Arc::clone(&volume);
-    blocking(move || vfolder::create::vfolder(&at, &id, mode)).await?;
+    volume.run(move |volume| vfolder::create::vfolder(volume, &id, mode)).await?;
     if let (true, Some(limit)) = (id.is_bare(), folder_limit) {
         match volume.backend.quota.set_folder_limit(&volume, &id, limit).await {
             // Plain volumes never had limits; old managers send the option nevertheless.
@@ -57,23 +57,48 @@ pub(super) async fn delete(app: Arc<App>, mut params: Params) -> Result<Reply, P
     let Some(named) = target(&mut params) else { return Err(params.problem()) };
     let Target { volume, id, vfid } = Target::find(&app, named)?;
     let task_id = Uuid::new_v4();
-    let VolumeRef::Real(volume) = volume else { return dialect::folder_deleted(&id, task_id) };
-    let subject =
-        Subject { kind: Kind::Delete, volume: volume.name.clone(), vfid: vfid.clone(), target: None };
-    let task = app.tasks.register(task_id, subject)?;
-    let at = Arc::clone(&volume);
-    let hidden = blocking(move || match vfolder::delete::hide(&at, &id, &vfid, task_id) {
-        // A folder that is not there is deleted.
-        Err(OpError::ScopeNotFound(_)) => Ok(false),
-        outcome => outcome,
-    });
-    let hidden = hidden.await.inspect_err(|_| app.tasks.forget(&task))?;
-    if hidden {
-        work::purge(&app, &task, (volume, id));
-    } else {
-        app.tasks.start(&task, |_| Ok(()));
-    }
+    let subject = |volume: &str| Subject {
+        kind: Kind::Delete,
+        volume: volume.to_owned(),
+        vfid: vfid.clone(),
+        target: None,
+    };
+    let VolumeRef::Real(volume) = volume else {
+        nothing_to_delete(&app, task_id, subject(NOOP)).await?;
+        return dialect::folder_deleted(&id, task_id);
+    };
+    let task = Registered::new(&app, task_id, subject(&volume.name))?;
+    app.warn_untold(&task.task.subject);
+    // What is hidden is purged, also when a volume that hung lets that happen after the reply.
+    let deletion = move |volume: &Arc<Volume>| {
+        let purge = |filed| {
+            move |app: &Arc<App>, task: &Arc<Task>| work::purge(app, task, filed, (Arc::clone(volume), id))
+        };
+        match vfolder::delete::hide(&task.app.marks, volume, &id, &vfid, task_id) {
+            // A folder that is not there is deleted.
+            Ok(Hidden::Missing) | Err(OpError::ScopeNotFound(_)) => {
+                task.start(|app, task| work::nothing_to_do(app, task, volume, id.scope()));
+            }
+            Ok(Hidden::Noted(filed)) => task.start(purge(Some(filed))),
+            Ok(Hidden::Unnoted) => task.start(purge(None)),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    };
+    volume.run(deletion).await?;
     dialect::folder_deleted(&id, task_id)
+}
+
+/// Deletes a folder of the volume that does nothing. That it is done is kept on the first real volume until managers
+/// know.
+async fn nothing_to_delete(app: &Arc<App>, id: Uuid, subject: Subject) -> Result<(), OpError> {
+    let (Some(_), Some(volume)) = (&app.outbox, app.volumes.iter().next()) else { return Ok(()) };
+    let task = Registered::new(app, id, subject)?;
+    let nothing = move |volume: &Arc<Volume>| {
+        task.start(|app, task| work::nothing_to_do(app, task, volume, None));
+        Ok(())
+    };
+    volume.run(nothing).await
 }
 
 /// `POST /folder/clone`.
@@ -92,31 +117,88 @@ pub(super) async fn clone(app: Arc<App>, mut params: Params) -> Result<Reply, Pr
         _ => return json_reply(StatusCode::OK, &json!({ "bgtask_id": Uuid::new_v4() })),
     };
     let subject = Subject { kind: Kind::Clone, volume: dst_volume, vfid: src_vfid, target: Some(dst_vfid) };
+    let wait = dialect::clone_wait(&app, &dst);
     if let Some(task) = app.tasks.same(&subject, REPEAT_WITHIN) {
-        return cloned(&task, dialect::clone_wait(&app, &dst)).await;
+        return target.unless_hanging(cloned(&task, wait)).await?;
     }
-    let (from, to) = (Arc::clone(&source), Arc::clone(&target));
-    blocking(move || {
-        vfolder::clone::check(&Place { volume: &from, id: src }, &Place { volume: &to, id: dst })
-    })
-    .await?;
+    let from = Arc::clone(&source);
+    let check = target.run(move |target| {
+        vfolder::clone::check(&Place { volume: &from, id: src }, &Place { volume: target, id: dst })
+    });
+    source.unless_hanging(check).await??;
     if let Some(scope) = dst.scope() {
-        ensure_scope(&target, *scope, None).await?;
+        target.backend.quota.create_scope(&target, scope, None).await?;
     }
-    let task = app.tasks.register(Uuid::new_v4(), subject)?;
-    let (begun, from, to) = (Arc::clone(&task), Arc::clone(&source), (Arc::clone(&target), dst));
-    let recorded = blocking(move || work::record_clone(&begun, &from, &to));
-    recorded.await.inspect_err(|_| app.tasks.forget(&task))?;
-    work::clone(&app, &task, (source, src), (target, dst));
-    cloned(&task, dialect::clone_wait(&app, &dst)).await
+    let (from, here) = (Arc::clone(&source), Arc::clone(&app));
+    // Whoever was told that nothing comes of the clone must not find it later.
+    let still_asked = Arc::new(());
+    let asked = Arc::downgrade(&still_asked);
+    let recorded = target.run(move |target| {
+        let (folder, id) = ((Arc::clone(target), dst), Uuid::new_v4());
+        let filed = match work::record_clone(&here, id, &subject, &from, &folder)? {
+            Claim::Others(other) => return Ok(other),
+            Claim::Ours(filed) => filed,
+        };
+        if asked.upgrade().is_none() {
+            return filed.remove().map(|()| id);
+        }
+        // Only now: nobody who asks for the same may wait for a task that turns out to be another's.
+        match Registered::new(&here, id, subject) {
+            Ok(task) => {
+                here.warn_untold(&task.task.subject);
+                task.start(|app, task| work::clone(app, task, filed, (from, src), folder));
+            }
+            Err(error) => {
+                filed.remove()?;
+                return Err(error);
+            }
+        }
+        Ok::<_, OpError>(id)
+    });
+    let id = recorded.await?;
+    drop(still_asked);
+    let Some(task) = app.tasks.get(id) else {
+        return answer(id, work::wait_for_other(&target, dst, id, wait).await?);
+    };
+    source.unless_hanging(target.unless_hanging(cloned(&task, wait))).await??
+}
+
+/// A task that is registered and, unless it is started, forgotten again.
+struct Registered {
+    app: Arc<App>,
+    task: Arc<Task>,
+    started: bool,
+}
+
+impl Registered {
+    fn new(app: &Arc<App>, id: Uuid, subject: Subject) -> Result<Self, OpError> {
+        Ok(Registered { app: Arc::clone(app), task: app.tasks.register(id, subject)?, started: false })
+    }
+
+    fn start(mut self, start: impl FnOnce(&Arc<App>, &Arc<Task>)) {
+        start(&self.app, &self.task);
+        self.started = true;
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        if !self.started {
+            self.app.tasks.forget(&self.task);
+        }
+    }
 }
 
 /// The reply to a clone, after waiting for it as long as the manager needs.
 async fn cloned(task: &Task, wait: Option<Duration>) -> Result<Reply, Problem> {
-    match task.wait(wait).await {
+    answer(task.id, task.wait(wait).await)
+}
+
+fn answer(id: Uuid, state: State) -> Result<Reply, Problem> {
+    match state {
         State::Failed(message) => Err(Problem::internal(message)),
         State::Cancelled => Err(Problem::internal("the clone was cancelled")),
-        _ => json_reply(StatusCode::OK, &json!({ "bgtask_id": task.id })),
+        _ => json_reply(StatusCode::OK, &json!({ "bgtask_id": id })),
     }
 }
 
@@ -138,14 +220,14 @@ pub(super) async fn mount(app: Arc<App>, mut params: Params) -> Result<Reply, Pr
     let Target { volume, id, vfid } = Target::find(&app, named)?;
     let VolumeRef::Real(volume) = volume else { return json_reply(StatusCode::OK, &json!({ "path": "." })) };
     let shown = subpath.to_string();
-    let found = blocking(move || -> Result<PathBuf, OpError> {
+    let found = volume.run(move |volume| -> Result<PathBuf, OpError> {
         match volume.vfolder(&id)?.open_dir(&subpath).map_err(|e| OpError::fs(e, &subpath)) {
             Err(escape @ OpError::Subpath { .. }) => Err(escape),
             // A subpath that does not exist, or is a file, is the manager's to judge.
             _ => volume.absolute(&id),
         }
     });
-    match found.await {
+    match found.await.map_err(Problem::from) {
         Ok(path) => json_reply(StatusCode::OK, &json!({ "path": path.to_string_lossy() })),
         Err(problem) if problem.status() == StatusCode::NOT_FOUND => {
             Err(Problem::new(StatusCode::BAD_REQUEST, "storage/vfolder/not-found", "VFolder Not Found")
@@ -167,14 +249,18 @@ fn invalid_subpath(problem: Problem, vfid: String, subpath: String) -> Problem {
 async fn in_folder<T, F>(app: &App, mut params: Params, noop: T, work: F) -> Result<T, Problem>
 where
     T: Send + 'static,
-    F: FnOnce(&Dir, usize) -> Result<T, OpError> + Send + 'static,
+    F: FnOnce(&dyn Trees, &Dir, usize) -> Result<T, OpError> + Send + 'static,
 {
     let Some(named) = target(&mut params) else { return Err(params.problem()) };
     let Target { volume, id, .. } = Target::find(app, named)?;
     let threads = app.config.limits.tree_parallelism;
     match volume {
         VolumeRef::Noop => Ok(noop),
-        VolumeRef::Real(volume) => blocking(move || work(&volume.vfolder(&id)?, threads)).await,
+        VolumeRef::Real(volume) => {
+            let work =
+                move |volume: &Arc<Volume>| work(&*volume.backend.trees, &volume.vfolder(&id)?, threads);
+            Ok(volume.run(work).await?)
+        }
     }
 }
 
@@ -192,7 +278,7 @@ pub(super) async fn used_bytes(app: Arc<App>, params: Params) -> Result<Reply, P
 
 /// `GET /folder/metadata`: a feature that no release has.
 pub(super) async fn metadata(app: Arc<App>, params: Params) -> Result<Reply, Problem> {
-    in_folder(&app, params, (), |_, _| Ok(())).await?;
+    in_folder(&app, params, (), |_, _, _| Ok(())).await?;
     json_reply(StatusCode::OK, &json!({ "status": "ok" }))
 }
 

@@ -19,9 +19,10 @@ use warp::filters::BoxedFilter;
 use warp::http::Method;
 use warp::{Filter, Rejection};
 
+use super::openapi;
 use super::params::Params;
 use super::problem::{Problem, Reply};
-use super::routes::{any_of, json_route, no_match, plain_route};
+use super::routes::{Route, any_of, json_route, no_such_route, plain_route};
 use crate::app::App;
 use crate::volume::VolumeRef;
 use common::id::VfolderId;
@@ -29,15 +30,16 @@ use common::id::VfolderId;
 /// Every route behind the secret. `public` are the routes that need none.
 pub fn routes(app: &Arc<App>, public: BoxedFilter<(Reply,)>) -> BoxedFilter<(Reply,)> {
     let guarded = auth::required(app).and(any_of(all(app))).recover(unknown).unify();
-    public.or(guarded).unify().boxed()
+    let described = any_of(vec![openapi::route(openapi::MANAGER)]);
+    public.or(described).unify().or(guarded).unify().boxed()
 }
 
 /// Rejections behind the secret's check: a wrong secret, or no such route.
 async fn unknown(rejection: Rejection) -> Result<Reply, Infallible> {
-    Ok(auth::refusal(&rejection).unwrap_or_else(|| no_match(&rejection)).reply())
+    Ok(auth::refusal(&rejection).unwrap_or_else(no_such_route).reply())
 }
 
-fn all(app: &Arc<App>) -> Vec<BoxedFilter<(Reply,)>> {
+fn all(app: &Arc<App>) -> Vec<Route> {
     let (get, post, patch, delete) = (Method::GET, Method::POST, Method::PATCH, Method::DELETE);
     vec![
         json_route(app, post.clone(), "folder/file/list", files::list),
@@ -68,6 +70,7 @@ fn all(app: &Arc<App>) -> Vec<BoxedFilter<(Reply,)>> {
         json_route(app, get.clone(), "quota-scope", quota::describe),
         json_route(app, post, "quota-scope", quota::create),
         json_route(app, patch, "quota-scope", quota::update),
+        json_route(app, delete.clone(), "quota-scope", quota::remove),
         json_route(app, delete.clone(), "quota-scope/quota", quota::unset),
         plain_route(app, get, "tasks", tasks::list),
         tasks::one(app),

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use uuid::Uuid;
 use warp::Filter;
-use warp::filters::BoxedFilter;
-use warp::http::StatusCode;
+use warp::http::{Method, StatusCode};
 
 use super::super::problem::{Problem, Reply};
-use super::super::routes::{json_reply, with};
+use super::super::routes::{Route, json_reply, with};
 use crate::app::App;
 use crate::tasks::{State, Task};
 
@@ -55,20 +54,21 @@ fn find(app: &App, id: &str) -> Result<Arc<Task>, Problem> {
 }
 
 /// `GET /tasks/{id}`.
-pub(super) fn one(app: &Arc<App>) -> BoxedFilter<(Reply,)> {
-    warp::path!("tasks" / String)
+pub(super) fn one(app: &Arc<App>) -> Route {
+    let filter = warp::path!("tasks" / String)
         .and(warp::get())
         .and(with(app))
         .map(|id: String, app: Arc<App>| {
             let reply = find(&app, &id).and_then(|task| json_reply(StatusCode::OK, &shown(&task)));
             reply.unwrap_or_else(Problem::reply)
         })
-        .boxed()
+        .boxed();
+    Route::new(Method::GET, "tasks/{id}", filter)
 }
 
 /// `DELETE /tasks/{id}`: asks the task to stop. A purge that is stopped goes on at the next start.
-pub(super) fn cancel(app: &Arc<App>) -> BoxedFilter<(Reply,)> {
-    warp::path!("tasks" / String)
+pub(super) fn cancel(app: &Arc<App>) -> Route {
+    let filter = warp::path!("tasks" / String)
         .and(warp::delete())
         .and(with(app))
         .map(|id: String, app: Arc<App>| {
@@ -78,5 +78,6 @@ pub(super) fn cancel(app: &Arc<App>) -> BoxedFilter<(Reply,)> {
             });
             reply.unwrap_or_else(Problem::reply)
         })
-        .boxed()
+        .boxed();
+    Route::new(Method::DELETE, "tasks/{id}", filter)
 }

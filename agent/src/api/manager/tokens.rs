@@ -9,7 +9,7 @@ use super::super::params::Params;
 use super::super::problem::{Problem, Reply};
 use super::super::routes::json_reply;
 use super::{Target, target};
-use crate::app::{App, blocking};
+use crate::app::App;
 use crate::token::{ArchiveClaims, Claims, DownloadClaims, UploadClaims, unix_now};
 use crate::vfolder::upload::SessionId;
 use crate::volume::VolumeRef;
@@ -39,8 +39,8 @@ pub(super) async fn upload(app: Arc<App>, mut params: Params) -> Result<Reply, P
     let VolumeRef::Real(volume) = volume else {
         return Err(Problem::invalid("nothing can be uploaded to an unmanaged folder"));
     };
-    let (at, to, uploads) = (Arc::clone(&volume), path.clone(), Arc::clone(&app.uploads));
-    let session: SessionId = blocking(move || uploads.create(&at, &id, &to, size)).await?;
+    let (to, uploads) = (path.clone(), Arc::clone(&app.uploads));
+    let session: SessionId = volume.run(move |volume| uploads.create(volume, &id, &to, size)).await?;
     signed(&app, &UploadClaims::new(volume.name.clone(), id, path.to_bytes(), session, size, expiry(&app)))
 }
 

@@ -9,9 +9,7 @@ use warp::http::StatusCode;
 use super::super::params::Params;
 use super::super::problem::{Problem, Reply};
 use super::super::routes::json_reply;
-use crate::app::{App, blocking};
-use crate::error::OpError;
-use crate::fs::RelPath;
+use crate::app::App;
 use crate::volume::{Capacity, FsPerfMetric, Hardware, VolumeRef};
 
 /// `GET /volumes`: from memory, since every listing of hosts calls it.
@@ -60,12 +58,7 @@ pub(super) async fn performance_metric(app: Arc<App>, params: Params) -> Result<
 pub(super) async fn fs_usage(app: Arc<App>, params: Params) -> Result<Reply, Problem> {
     let capacity = match volume(&app, params)? {
         VolumeRef::Noop => Capacity { capacity_bytes: 0, used_bytes: 0 },
-        VolumeRef::Real(volume) => {
-            let figures =
-                blocking(move || volume.root()?.statfs().map_err(|e| OpError::fs(e, &RelPath::root())));
-            let figures = figures.await?;
-            Capacity { capacity_bytes: figures.total, used_bytes: figures.used() }
-        }
+        VolumeRef::Real(volume) => volume.backend.gauge.capacity(&volume).await?,
     };
     json_reply(StatusCode::OK, &capacity)
 }

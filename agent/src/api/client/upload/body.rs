@@ -29,6 +29,12 @@ pub(super) struct Body<S> {
     ended: bool,
 }
 
+/// The connection cannot serve another request when this reply's request was not read to its end.
+pub(super) fn close(mut reply: Reply) -> Reply {
+    reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    reply
+}
+
 impl<S> Body<S> {
     /// The body of a request with these headers.
     pub(super) fn new(stream: S, headers: &HeaderMap) -> Self {
@@ -49,7 +55,7 @@ where
         if self.ended {
             return reply;
         }
-        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        reply = close(reply);
         if !self.waits {
             tokio::spawn(tokio::time::timeout(DRAIN_TIME, self.drain()));
         }

@@ -11,6 +11,7 @@ mod refusal;
 use std::sync::Arc;
 
 use bytes::Buf;
+use common::id::VfolderId;
 use futures_util::Stream;
 use warp::Filter;
 use warp::filters::BoxedFilter;
@@ -22,10 +23,11 @@ use self::refusal::refusal;
 use super::query::Query;
 use super::{query, tokens};
 use crate::api::problem::{Problem, Reply};
-use crate::api::routes::{allow, empty_reply, with};
+use crate::api::routes::{empty_reply, not_allowed, with};
 use crate::app::App;
 use crate::token::UploadClaims;
 use crate::vfolder::upload::{Upload, UploadError, target};
+use crate::volume::Volume;
 
 const METHODS: &str = "OPTIONS, HEAD, PATCH, DELETE";
 
@@ -66,9 +68,10 @@ where
         Err(problem) => return body.leave(problem.reply()),
     };
     let (size, expires) = (upload.size, upload.expires);
+    let (volume, vfid) = (Arc::clone(&upload.volume), upload.vfid);
     let (outcome, body) = match verb {
-        Verb::Head => (app.uploads.offset(upload).await.map(Some), Some(body)),
-        Verb::Delete => (app.uploads.terminate(upload).await.map(|()| None), Some(body)),
+        Verb::Head => (in_time(&volume, app.uploads.offset(upload)).await.map(Some), Some(body)),
+        Verb::Delete => (in_time(&volume, app.uploads.terminate(upload)).await.map(|()| None), Some(body)),
         Verb::Patch(patch) => store(&app, upload, patch, body).await,
     };
     let reply = match outcome {
@@ -78,12 +81,29 @@ where
         }
         Err(error) => {
             let offset = error.offset();
-            describe(refusal(error).reply(), offset, size, expires)
+            let problem = match error {
+                UploadError::Full { .. } => full(volume, vfid, error).await,
+                // After a HEAD, tus-js-client gives an upload up for any 4xx but this.
+                UploadError::Held if method == Method::HEAD => refusal(error).with_status(StatusCode::LOCKED),
+                error => refusal(error),
+            };
+            describe(problem.reply(), offset, size, expires)
         }
     };
     match body {
         Some(body) => body.leave(reply),
-        None => reply,
+        None => body::close(reply),
+    }
+}
+
+/// The user can make room in a quota, only the operator on a full disk: tells them apart where that can be told.
+async fn full(volume: Arc<Volume>, vfid: VfolderId, error: UploadError) -> Problem {
+    let problem = refusal(error);
+    match volume.run(move |volume| volume.quota_of(&vfid)).await {
+        Ok(Some(limit)) => {
+            problem.msg(format!("the quota of {limit} bytes that the folder counts against is used up"))
+        }
+        _ => problem,
     }
 }
 
@@ -97,9 +117,7 @@ enum Verb {
 /// Reads everything but the body.
 fn read(app: &App, method: &Method, headers: &HeaderMap, query: &Query) -> Result<(Upload, Verb), Problem> {
     if ![Method::HEAD, Method::PATCH, Method::DELETE].contains(method) {
-        let problem =
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method Not Allowed");
-        return Err(allow(problem, METHODS));
+        return Err(not_allowed(METHODS));
     }
     check_version(headers)?;
     let upload = named(app, query)?;
@@ -135,6 +153,14 @@ fn check_size(size: u64, most: u64) -> Result<(), Problem> {
         .msg(format!("the upload's size of {size} bytes is above max-upload-size ({most} bytes)")))
 }
 
+/// The outcome, unless the volume hangs: then the client is told, and what was begun goes on without it.
+async fn in_time<T>(
+    volume: &Arc<Volume>,
+    work: impl Future<Output = Result<T, UploadError>>,
+) -> Result<T, UploadError> {
+    volume.unless_hanging(work).await?
+}
+
 /// Stores a body and says the new offset. Gives back what is left of the body, unless storing it panicked.
 async fn store<S, B, E>(
     app: &Arc<App>,
@@ -147,7 +173,9 @@ where
     B: Buf + Send + 'static,
     E: Send + 'static,
 {
-    let writing = match app.uploads.begin(upload, patch.offset, patch.length, patch.checksum).await {
+    let volume = Arc::clone(&upload.volume);
+    let begin = app.uploads.begin(upload, patch.offset, patch.length, patch.checksum);
+    let writing = match in_time(&volume, begin).await {
         Ok(writing) => writing,
         Err(error) => return (Err(error), Some(body)),
     };

@@ -62,14 +62,10 @@ pub(super) fn refusal(error: UploadError) -> Problem {
 /// Elsewhere a failed file operation is the caller's mistake; here the caller named no file that could fail.
 fn operation(error: OpError) -> Problem {
     match &error {
-        OpError::Fs { source, .. } if is_full(source) => full().msg(error.to_string()),
+        OpError::Fs { .. } if error.is_full() => full().msg(error.to_string()),
         OpError::Fs { .. } => Problem::from(error).with_status(StatusCode::INTERNAL_SERVER_ERROR),
         _ => Problem::from(error),
     }
-}
-
-fn is_full(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 fn full() -> Problem {
