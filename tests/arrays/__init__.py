@@ -1,0 +1,1 @@
+"""Simulated storage arrays and their tools, and the tests that run the agent against them."""
