@@ -28,6 +28,20 @@ packages() {
         >/dev/null || die "apt-get could not install: ${missing[*]}"
 }
 
+# cargo_tool NAME VERSION: prints the path of a cargo command. That release is built once, unoptimised: it takes a third of
+# the time, and nothing that these do takes long.
+cargo_tool() {
+    local name=$1 version=$2
+    local folder=$cache/$name-$version
+    if [[ ! -x $folder/bin/$name ]]; then
+        CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=256 \
+            CARGO_TARGET_DIR=$cache/tools-build \
+            cargo install -q "$name" --version "=$version" --locked --no-track --root "$folder" >&2 ||
+            die "cargo could not install $name $version"
+    fi
+    echo "$folder/bin/$name"
+}
+
 # python_env REQUIREMENTS: prints the folder of a virtual environment with those packages. It is made anew when the
 # requirements or the interpreter change; the marker is written last, so that a broken install is not taken for a whole one.
 python_env() {
@@ -58,13 +72,15 @@ node_env() {
     ln -sfn "$modules/node_modules" "$folder/node_modules"
 }
 
-# agent_binary: builds the agent and prints its path. Cargo decides whether there is anything to do.
-agent_binary() {
+# binary PACKAGE PROGRAM: builds a program and prints its path. Cargo decides whether there is anything to do.
+binary() {
     local flags=()
     [[ $profile == debug ]] || flags=(--release)
-    cargo build --locked -q -p storage-agent "${flags[@]}" >&2 || die "the agent does not build"
-    echo "${CARGO_TARGET_DIR:-$PWD/target}/$profile/storage-agent"
+    cargo build --locked -q -p "$1" --bin "$2" "${flags[@]}" >&2 || die "$2 does not build"
+    echo "${CARGO_TARGET_DIR:-$PWD/target}/$profile/$2"
 }
+
+agent_binary() { binary storage-agent storage-agent; }
 
 # rust_tests ARGUMENT...: runs cargo's tests, by nextest where it is installed.
 rust_tests() {
@@ -72,6 +88,15 @@ rust_tests() {
         cargo nextest run --locked --no-fail-fast "$@"
     else
         cargo test --locked --no-fail-fast "$@"
+    fi
+}
+
+# rust_tests_shown ARGUMENT...: the same, with what each test prints.
+rust_tests_shown() {
+    if cargo nextest --version >/dev/null 2>&1; then
+        cargo nextest run --locked --no-fail-fast --success-output immediate "$@"
+    else
+        cargo test --locked --no-fail-fast "$@" -- --nocapture
     fi
 }
 

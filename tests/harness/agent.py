@@ -33,7 +33,7 @@ session-expire = "1d"
 {extra}
 [api.client]
 service-addr = {{ host = "127.0.0.1", port = {client_port} }}
-ssl-enabled = false
+{client_tls}
 [api.manager]
 service-addr = {{ host = "127.0.0.1", port = {manager_port} }}
 ssl-enabled = false
@@ -43,6 +43,11 @@ enabled = false
 [logging]
 level = "INFO"
 drivers = ["console"]
+{volumes}
+{tables}
+"""
+
+PLAIN_VOLUME = """\
 [volume.local]
 backend = "vfs"
 path = "{volume}"
@@ -70,32 +75,47 @@ def free_ports(count):
 
 
 class Agent:
-    """Starts on entering the `with` block, stops by SIGTERM on leaving it."""
+    """Starts on entering the `with` block, stops by SIGTERM on leaving it.
 
-    def __init__(self, extra="", ambient_capabilities=""):
+    `extra` are lines of `[storage-proxy]`, `tables` whole tables, `volumes` the tables that describe the volumes;
+    `wrapper` is a command that is to run the agent. `place` is where its folder is made, `tls` are the files of the
+    client API's certificate and key.
+    """
+
+    def __init__(self, extra="", ambient_capabilities="", tables="", volumes=PLAIN_VOLUME, wrapper=(), place=None, tls=None):
         self.extra = extra
+        self.client_tls = "ssl-enabled = false"
+        self.tables = tables
+        self.place = place
+        self.tls = tls
         self.ambient_capabilities = ambient_capabilities
+        self.volumes = volumes
+        self.wrapper = wrapper
         self.token_secret = secrets.token_hex(32)
         self.manager_secret = secrets.token_hex(32)
         self.process = None
 
     def __enter__(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="storage-agent-test-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="storage-agent-test-", dir=self.place))
         self.volume = self.folder / "volume"
         self.log = self.folder / "agent.log"
         self.volume.mkdir()
         client_port, manager_port = free_ports(2)
-        self.client = f"http://127.0.0.1:{client_port}"
+        self.client = f"{'https' if self.tls else 'http'}://127.0.0.1:{client_port}"
+        if self.tls:
+            self.client_tls = 'ssl-enabled = true\nssl-cert = "{}"\nssl-privkey = "{}"'.format(*self.tls)
         self.manager = f"http://127.0.0.1:{manager_port}"
-        config = self.folder / "storage-proxy.toml"
-        config.write_text(CONFIG.format(client_port=client_port, manager_port=manager_port, **vars(self)))
+        self.config = config = self.folder / "storage-proxy.toml"
+        settings = vars(self) | {"volumes": self.volumes.format(volume=self.volume)}
+        config.write_text(CONFIG.format(client_port=client_port, manager_port=manager_port, **settings))
         config.chmod(0o600)
         # The build's folder may be closed to the unprivileged user.
-        binary = shutil.copy(os.environ["AGENT_BINARY"], self.folder / "storage-agent")
+        self.binary = binary = shutil.copy(os.environ["AGENT_BINARY"], self.folder / "storage-agent")
         if os.getuid() == 0:
             for path in (self.folder, self.volume, config):
                 os.chown(path, UNPRIVILEGED, UNPRIVILEGED)
-        self.start([*self.identity(), binary, "-f", str(config)])
+        self.command = [*self.wrapper, *self.identity(), binary, "-f", str(config)]
+        self.start()
         return self
 
     def identity(self):
@@ -109,10 +129,11 @@ class Agent:
         # As a systemd unit with an empty CapabilityBoundingSet= does: only root can empty that set.
         return [*command, "--bounding-set=-all"]
 
-    def start(self, command):
+    def start(self):
+        """Starts the agent, again after `stop`."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self.command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and self.process.poll() is None:
@@ -123,12 +144,26 @@ class Agent:
             except OSError:
                 time.sleep(0.05)
         self.stop()
-        raise RuntimeError(f"the agent did not start: {command}\n{self.log.read_text(errors='replace')}")
+        raise RuntimeError(f"the agent did not start: {self.command}\n{self.log.read_text(errors='replace')}")
 
     def __exit__(self, *_):
         self.stop()
         if not os.environ.get("TESTS_KEEP"):
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def status(self, path):
+        """The status of a reply that needs no secret, such as that of `/readyz`."""
+        try:
+            with urllib.request.urlopen(self.manager + path, timeout=30) as reply:
+                return reply.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    def check(self):
+        """What `storage-agent check` says of the configuration, as the same user."""
+        command = [*self.identity(), self.binary, "check", "--json", "-f", str(self.config)]
+        found = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=120)
+        return json.loads(found.stdout)
 
     def stop(self, patience=30):
         """Asks the agent to stop; returns its exit code, or None when it had to be killed."""
@@ -138,7 +173,8 @@ class Agent:
                 self.process.wait(patience)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                self.process.wait()
+                # A thread that waits for a file system may keep even a killed process.
+                self.process.wait(60)
                 return None
         return self.process.returncode
 

@@ -15,16 +15,18 @@ def sha256(data):
 
 
 class Folder:
-    """A fresh vfolder on the agent's volume."""
+    """A fresh vfolder on one of the agent's volumes: in a quota scope of its own, or as old managers name them."""
 
-    def __init__(self, agent):
+    def __init__(self, agent, volume="local", bare=False, options=None):
         self.agent = agent
-        self.vfid = f"user:{uuid.uuid4()}/{uuid.uuid4().hex}"
-        self.call("POST", "/folder/create", options=None)
+        self.volume = volume
+        self.scope = None if bare else f"user:{uuid.uuid4()}"
+        self.vfid = str(uuid.uuid4()) if bare else f"{self.scope}/{uuid.uuid4().hex}"
+        self.call("POST", "/folder/create", options=options)
         self.path = Path(self.call("GET", "/folder/mount")["path"])
 
     def call(self, method, path, **parameters):
-        return self.agent.call(method, path, volume="local", vfid=self.vfid, **parameters)
+        return self.agent.call(method, path, volume=self.volume, vfid=self.vfid, **parameters)
 
     def upload_url(self, relpath, size, **query):
         token = self.call("POST", "/folder/file/upload", relpath=relpath, size=size)["token"]
@@ -38,7 +40,7 @@ class Folder:
         reply = self.agent.call(
             "POST",
             "/folder/file/archive-download-token",
-            volume="local",
+            volume=self.volume,
             virtual_folder_id=self.vfid,
             files=list(files),
             filename=filename,

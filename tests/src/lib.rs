@@ -2,10 +2,11 @@
 //!
 //! Everything is built for hostile requests. The client writes whatever bytes a test hands it, tokens can be
 //! forged, and a snapshot of the disk shows whether a refused request left a trace. Nothing here uses the
-//! agent's own crates, so that a mistake in them can't hide from the tests.
+//! agent's own crates but the helper's protocol, so that a mistake in them can't hide from the tests.
 
 pub mod agent;
 pub mod archive;
+pub mod helper;
 pub mod http;
 pub mod jwt;
 pub mod problem;

@@ -51,6 +51,8 @@ fn a_full_upstream_file_with_every_known_key_serves() {
         ("/run/backend.ai/storage-proxy.pid", site.path("agent.pid").display().to_string()),
         ("/var/log/backend.ai", site.path("log").display().to_string()),
         ("group = \"1000\"", "group = -1".into()),
+        // A CephFS would have to be mounted.
+        ("backend = \"cephfs\"", "backend = \"vfs\"".into()),
     ] {
         assert!(text.contains(from), "{from} is in the file");
         text = text.replace(from, &to);
@@ -63,7 +65,8 @@ fn a_full_upstream_file_with_every_known_key_serves() {
     }) {
         let old = line.split('"').nth(1).unwrap();
         let new = site.path("volumes").join(old.trim_start_matches('/'));
-        fs::create_dir_all(&new).unwrap();
+        // Of a NetApp volume that is one qtree, the qtree's directory.
+        fs::create_dir_all(new.join("qtree0")).unwrap();
         text = text.replace(&format!("path = \"{old}\""), &format!("path = \"{}\"", new.display()));
     }
     own(site.dir());
