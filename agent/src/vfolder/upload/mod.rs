@@ -200,11 +200,21 @@ impl Uploads {
 
     /// The upload's offset. Finishes an upload that has all its bytes but was not moved to its place yet.
     pub async fn offset(self: &Arc<Self>, upload: Upload) -> Result<u64, UploadError> {
-        if let Some(offset) = self.holders.durable_offset(upload.session, self.patience()) {
-            return Ok(offset);
-        }
-        let mut lease =
-            self.holders.acquire(upload.session, self.patience()).await.ok_or(UploadError::Held)?;
+        let begin = Instant::now();
+        let mut lease = loop {
+            if let Some(offset) = self.holders.durable_offset(upload.session, self.patience()) {
+                return Ok(offset);
+            }
+            // In small steps: a holder that has only just begun tells its offset in a moment.
+            let acquiring = self.holders.acquire(upload.session, self.patience());
+            match tokio::time::timeout(LOOK, acquiring).await {
+                Ok(lease) => break lease.ok_or(UploadError::Held)?,
+                Err(_) if begin.elapsed() >= self.settings.holder_idle + self.settings.lock_wait => {
+                    return Err(UploadError::Held);
+                }
+                Err(_) => {}
+            }
+        };
         let begin = Instant::now();
         loop {
             let (uploads, at, ours) = (Arc::clone(self), upload.clone(), self.share(&mut lease).await);
