@@ -9,7 +9,7 @@ from members import Site
 
 PAIRS = 150
 # A server that answers at once adds nothing to a request; what is allowed is what pairs of equal agents differ by.
-NOISE = 0.25
+NOISE = 0.10
 
 
 def latency(site, vfid):
