@@ -1,6 +1,7 @@
 //! The table of backends. Adding one is a line here and a folder for its parts.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use config::Config;
 
@@ -23,7 +24,7 @@ pub struct Backend {
     /// The quota part.
     pub quota: Box<dyn QuotaModel>,
     /// The part that works on whole trees.
-    pub trees: Box<dyn Trees>,
+    pub trees: Arc<dyn Trees>,
     /// The measuring part.
     pub gauge: Box<dyn Gauge>,
     /// The part that tells the operator what is missing.
@@ -75,7 +76,7 @@ impl Backend {
             name,
             capabilities: &["vfolder"],
             quota: Box::new(Unlimited { backend: name }),
-            trees: Box::new(Common),
+            trees: Arc::new(Common),
             gauge: Box::new(Mounted { backend: name }),
             examine: Box::new(NothingMore),
         }

@@ -76,30 +76,3 @@ pub trait Trees: Send + Sync {
 pub(super) struct Common;
 
 impl Trees for Common {}
-
-/// An engine that others hold on to as well.
-impl<T: Trees + ?Sized> Trees for std::sync::Arc<T> {
-    fn usage(&self, dir: &Dir, control: &Control, threads: usize) -> Result<Usage, Interrupted> {
-        (**self).usage(dir, control, threads)
-    }
-
-    fn copy(
-        &self,
-        from: &Dir,
-        to: &Dir,
-        options: &CopyOptions,
-        control: &Control,
-    ) -> Result<CopyReport, TreeError> {
-        (**self).copy(from, to, options, control)
-    }
-
-    fn remove(
-        &self,
-        parent: &Dir,
-        name: &Name,
-        control: &Control,
-        threads: usize,
-    ) -> Result<RemoveReport, Interrupted> {
-        (**self).remove(parent, name, control, threads)
-    }
-}

@@ -156,7 +156,7 @@ mod tests {
         let mut volume = Volume::plain("remote", temp.path().to_owned());
         volume.bounds = Bounds::new("remote", temp.path(), &Agent::default(), limits);
         let (answer, silence) = channel();
-        volume.backend.trees = Box::new(Silent(Mutex::new(silence)));
+        volume.backend.trees = Arc::new(Silent(Mutex::new(silence)));
         (temp, Arc::new(volume), answer)
     }
 

@@ -422,7 +422,7 @@ impl crate::volume::Trees for Outrunning {
 async fn where_sizes_outrun_data_only_bytes_that_were_made_durable_count_after_a_crash() {
     let Site { uploads, volume, folder, _dir } = site();
     let Ok(mut volume) = Arc::try_unwrap(volume) else { panic!("the volume is in use") };
-    volume.backend.trees = Box::new(Outrunning);
+    volume.backend.trees = Arc::new(Outrunning);
     let site = Site { uploads, volume: Arc::new(volume), folder, _dir };
     let upload = site.upload("f", 10);
     assert_eq!(site.patch(&upload, 0, &[b"123"]).await.unwrap(), 3);

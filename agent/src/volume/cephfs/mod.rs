@@ -39,7 +39,7 @@ fn with(attributes: Arc<dyn Attributes>) -> Backend {
             ledger: Ledger::new(Arc::clone(&attributes)),
             attributes: Arc::clone(&attributes),
         }),
-        trees: Box::new(Recursive::new(Arc::clone(&attributes))),
+        trees: Arc::new(Recursive::new(Arc::clone(&attributes))),
         gauge: Box::new(Mounted { backend: NAME }),
         examine: Box::new(Mount { attributes }),
     }

@@ -58,7 +58,7 @@ fn qtree_per_scope(volume: &config::Volume) -> Backend {
         name: "netapp",
         capabilities,
         quota: Box::new(Scopes::new(Arc::clone(&ontap))),
-        trees: Box::new(Arc::clone(&xcp)),
+        trees: Arc::clone(&xcp) as _,
         gauge: Box::new(Figures::new(Arc::clone(&ontap), None)),
         examine: Box::new(Checks { ontap, xcp, qtree: None }),
     }
@@ -84,7 +84,7 @@ fn one_qtree(volume: &config::Volume, qtree: String) -> Backend {
         name: "netapp",
         capabilities: &["vfolder", "vfhost-quota", "metric"],
         quota: Box::new(QtreeQuota::new(Arc::clone(&ontap), qtree.clone())),
-        trees: Box::new(Arc::clone(&xcp)),
+        trees: Arc::clone(&xcp) as _,
         gauge: Box::new(Figures::new(Arc::clone(&ontap), Some(qtree.clone()))),
         examine: Box::new(Checks { ontap, xcp, qtree: Some(qtree) }),
     }

@@ -16,9 +16,9 @@ use self::figures::Figures;
 use self::rapidfile::RapidFile;
 use self::scopes::Measured;
 use self::sessions::Sessions;
+use super::Backend;
 use super::array::{Client, Settings};
 use super::quota::Unlimited;
-use super::{Backend, Trees};
 
 /// The backend of this volume.
 pub(super) fn backend(volume: &config::Volume, config: &config::Config) -> Backend {
@@ -33,7 +33,6 @@ pub(super) fn backend(volume: &config::Volume, config: &config::Config) -> Backe
         true => &["vfolder", "metric", "fast-fs-size", "fast-scan"],
         false => &["vfolder", "metric", "fast-fs-size"],
     };
-    let trees: Arc<dyn Trees> = Arc::clone(&toolkit) as _;
     Backend {
         name: "purestorage",
         capabilities,
@@ -41,7 +40,7 @@ pub(super) fn backend(volume: &config::Volume, config: &config::Config) -> Backe
             directories: Unlimited { backend: "purestorage" },
             threads: config.limits.tree_parallelism,
         }),
-        trees: Box::new(trees),
+        trees: Arc::clone(&toolkit) as _,
         gauge: Box::new(Figures::new(Arc::clone(&blade), text("purity_endpoint").unwrap_or_default())),
         examine: Box::new(Checks { blade, toolkit }),
     }

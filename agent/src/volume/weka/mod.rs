@@ -36,7 +36,7 @@ pub(super) fn backend(volume: &config::Volume, _: &config::Config) -> Backend {
         name: "weka",
         capabilities: &["vfolder", "quota", "metric", "fast-fs-size"],
         quota: Box::new(Scopes::new(Arc::clone(&cluster))),
-        trees: Box::new(Common),
+        trees: Arc::new(Common),
         gauge: Box::new(Figures::new(Arc::clone(&cluster))),
         examine: Box::new(Checks { cluster }),
     }

@@ -29,7 +29,7 @@ pub(super) fn backend(volume: &config::Volume, config: &Config) -> Backend {
         name: "xfs",
         capabilities: &["vfolder", "quota"],
         quota: Box::new(Projects::new(&volume.name, Arc::clone(&helper))),
-        trees: Box::new(Common),
+        trees: Arc::new(Common),
         gauge: Box::new(Mounted { backend: "xfs" }),
         examine: Box::new(examine::Xfs { helper }),
     }
