@@ -36,8 +36,9 @@ class Manager:
         try:
             self.connection.request(*request)
             reply = self.connection.getresponse()
-        except http.client.RemoteDisconnected:
-            # It was idle for longer than the agent keeps a connection.
+        except ConnectionError:
+            # It was idle for longer than the agent keeps a connection: told by the write (EPIPE, ECONNRESET) or by
+            # the read, whichever comes first.
             self.connection.close()
             self.connection.request(*request)
             reply = self.connection.getresponse()
