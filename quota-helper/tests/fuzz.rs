@@ -1,91 +1,22 @@
 //! Everything that the helper takes from outside, fed with millions of spoilt examples: frames, both project files,
 //! its configuration, the kernel's list of mounts, and what `xfs_quota` prints.
 //!
-//! Nothing may panic, and what the helper promises of the project files has to hold for any content. Each test runs for
-//! `FUZZ_SECONDS` (1). What it found would print its seed, and is kept as a test of its own beside the code.
+//! Nothing may panic, and what the helper promises of the project files has to hold for any content. What was found is kept
+//! as a test of its own beside the code.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::collections::BTreeMap;
-use std::env;
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use common::protocol::{Reply, Request, Subject, VolumeName, decode, encode, read_frame};
 use common::uuid::Uuid;
 use quota_helper::book::{self, Book, Key, Owned, Record};
 use quota_helper::config::{Config, Volume};
+use quota_helper::files::Edit;
 use quota_helper::{mounts, tool};
-
-/// A source of chance that can be repeated (xorshift64*).
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.below(from.len())]
-    }
-
-    /// An example with some things done to it, of which each could be done by a clumsy hand, a torn write or an enemy.
-    fn spoil(&mut self, examples: &[Vec<u8>], words: &[&[u8]]) -> Vec<u8> {
-        let mut bytes = self.pick(examples).clone();
-        for _ in 0..self.below(6) {
-            let (at, size) = (self.below(bytes.len() + 1), self.below(12));
-            let end = (at + size).min(bytes.len());
-            match self.below(7) {
-                0 if at < bytes.len() => bytes[at] ^= 1 << self.below(8),
-                1 if at < bytes.len() => bytes[at] = self.next() as u8,
-                2 => drop(bytes.drain(at..end)),
-                3 => bytes.truncate(at),
-                4 => drop(bytes.splice(at..at, self.pick(words).to_vec())),
-                5 => drop(bytes.splice(at..at, bytes[at..end].to_vec())),
-                _ => {
-                    let other = self.pick(examples);
-                    let from = self.below(other.len() + 1);
-                    bytes.extend_from_slice(&other[from..]);
-                }
-            }
-        }
-        bytes
-    }
-}
-
-/// Runs `attempt` with ever new seeds for as long as asked, and says how often that was.
-fn fuzz(name: &str, mut attempt: impl FnMut(&mut Chance)) {
-    let seconds = env::var("FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let (end, start) = (Instant::now() + Duration::from_secs(seconds), u64::from(std::process::id()));
-    let mut runs = 0u64;
-    while Instant::now() < end {
-        for _ in 0..64 {
-            let seed = (start << 32 | runs) ^ 0x9e37_79b9_7f4a_7c15;
-            let told = Told(name, seed);
-            attempt(&mut Chance(seed));
-            std::mem::forget(told);
-            runs += 1;
-        }
-    }
-    println!("fuzzed {name}: {runs} inputs in {seconds} s, 0 findings");
-}
-
-/// Says which seed an attempt had when it panics.
-struct Told<'a>(&'a str, u64);
-
-impl Drop for Told<'_> {
-    fn drop(&mut self) {
-        eprintln!("{}: seed {:#x}", self.0, self.1);
-    }
-}
+use spoil::fuzz;
 
 fn volume(name: &str, directory: &str) -> Volume {
     Volume { name: name.parse().unwrap(), directory: PathBuf::from(directory) }
@@ -195,7 +126,7 @@ fn project_files() {
         let mut record = Record::new();
         for (key, id) in keys.iter().zip(ids) {
             if chance.below(2) == 0 {
-                record.insert(key.clone(), Owned { id, limit: chance.next() >> 1 });
+                record.insert(key.clone(), Owned { id, limit: chance.number() >> 1 });
             }
         }
         let history: String =
@@ -229,6 +160,42 @@ fn project_files() {
 }
 
 #[test]
+fn records() {
+    let history: String = keys()
+        .iter()
+        .zip([1_000_000, 1_000_001, 77, 9])
+        .map(|(key, id)| book::record_line(key, Some(Owned { id, limit: u64::from(id) << 20 })))
+        .collect();
+    fuzz("records", |chance| {
+        // What is understood is what would be written.
+        if let Ok(record) = book::parse_record(&chance.spoil(&[history.clone().into_bytes()], &WORDS)) {
+            let lines: String =
+                record.iter().map(|(key, owned)| book::record_line(key, Some(*owned))).collect();
+            assert_eq!(book::parse_record(lines.as_bytes()), Ok(record));
+        }
+    });
+}
+
+#[test]
+fn half_written_changes() {
+    let projects = texts(&PROJECTS);
+    fuzz("half-written changes", |chance| {
+        let (old, new) = (chance.spoil(&projects, &WORDS), chance.spoil(&projects, &WORDS));
+        let edit = Edit::between(old.clone(), new.clone());
+        let mut file = tempfile::tempfile().unwrap();
+        // The new bytes up to some place, and the old length or the new one.
+        let torn = chance.below(new.len() + 1);
+        file.write_all(&new[..torn]).unwrap();
+        file.write_all(old.get(torn..).unwrap_or_default()).unwrap();
+        assert!(edit.finish(&file).unwrap(), "{} {} {torn}", old.len(), new.len());
+        let mut now = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut now).unwrap();
+        assert_eq!(now, new);
+    });
+}
+
+#[test]
 fn configuration_and_mounts() {
     let configs = texts(&[
         "agent storage-agent\nxfs_quota /usr/sbin/xfs_quota\nids 1000000-1999999\nstate /var/lib/x\nvolume a /vfroot/xfs\n",
@@ -245,6 +212,9 @@ fn configuration_and_mounts() {
             Config::parse(&text, "storage-agent:x:1100:1100::/:/bin/false\nroot:x:0:0::/:/bin/sh\n")
         {
             assert_ne!(config.agent, 0, "root is the agent: {text:?}");
+            assert!(config.ids.0 > 0 && config.ids.0 <= config.ids.1, "{text:?}");
+            let sound = |path: &Path| path.is_absolute() && !path.ends_with("..");
+            assert!(config.volumes.iter().all(|volume| sound(&volume.directory)), "{text:?}");
         }
         let text = String::from_utf8_lossy(&chance.spoil(&mountinfo, &words)).into_owned();
         let _ = mounts::find(&text, Path::new("/vfroot/xfs/5f"));
