@@ -15,6 +15,12 @@ const QUOTA_HELPER: &str = "/run/storage-agent/quota-helper.sock";
 pub struct Agent {
     /// Serve as uid 0 instead of refusing to.
     pub allow_root: bool,
+    /// Shut the process out of all files but those that the configuration names, where the kernel can.
+    pub landlock: bool,
+    /// Refuse system calls that the agent does not need.
+    pub seccomp: bool,
+    /// Directories that may be written besides volumes and logs, for vendors' tools.
+    pub writable_paths: Vec<PathBuf>,
     /// Most threads for file work on one volume.
     pub blocking_threads: usize,
     /// How long a stopping agent lets transfers finish.
@@ -42,6 +48,9 @@ impl Agent {
     pub(crate) fn read(s: &Section<'_>) -> Self {
         Self {
             allow_root: s.value_or("allow-root", false),
+            landlock: s.value_or("landlock", true),
+            seccomp: s.value_or("seccomp", true),
+            writable_paths: s.paths("writable-paths"),
             blocking_threads: s.within("blocking-threads", 128, 4..=4096),
             shutdown_timeout: s.within("shutdown-timeout", MINUTE, Duration::ZERO..=DAY),
             // A manager gives up after 300 s, so a longer wait would only look like a failure to it.

@@ -126,6 +126,9 @@ fn tls_file(s: &Section<'_>, key: &str, path: Option<PathBuf>) -> Option<PathBuf
     };
     let places = [s.context().directory.join(&path), s.context().working_directory.join(&path)];
     let found = places.iter().find(|place| place.is_file()).cloned();
+    if let Some(file) = &found {
+        s.belongs(file);
+    }
     if found.is_none() {
         let [beside, working] = places.map(|place| place.display().to_string());
         let tried = if beside == working { beside } else { format!("{beside} and {working}") };

@@ -60,6 +60,9 @@ impl Events {
             credential: "events.sentinel-password",
         };
         let ca_file = s.path("tls-ca-file");
+        if let Some(file) = &ca_file {
+            s.belongs(file);
+        }
         if ca_file.as_deref().is_some_and(|path| !source::seems_to_exist(path)) {
             s.problem("tls-ca-file", "does not exist; name a PEM file with the authority's certificate");
         }
@@ -100,7 +103,8 @@ fn valkey(s: &Section<'_>) -> Option<Valkey> {
         }
         _ if from_etcd => Some(Valkey::Etcd),
         _ => {
-            if s.keys().next().is_some() {
+            let named = ["valkey-addr", "sentinel-addr"].into_iter().any(|key| s.has(key));
+            if !named && s.keys().next().is_some() {
                 s.warn(
                     "",
                     "names no server (valkey-addr, sentinel-addr or from-etcd), so no event is published",

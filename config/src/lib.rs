@@ -9,6 +9,7 @@ mod agent;
 mod api;
 mod arrays;
 mod backend;
+mod change;
 mod etcd;
 mod events;
 mod limits;
@@ -26,7 +27,7 @@ mod upload;
 mod value;
 mod volume;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
 pub use agent::Agent;
@@ -80,6 +81,8 @@ pub struct Loaded {
     pub notices: Vec<Notice>,
     /// The file that was read, absolute.
     pub path: PathBuf,
+    /// That file and all that it names for reading: secrets, certificates, keys. A reload reads them again.
+    pub files: Vec<PathBuf>,
 }
 
 /// Finds, reads and checks the configuration file.
@@ -111,6 +114,7 @@ fn check(text: &str, path: &Path, world_readable: bool, source: &Source<'_>) -> 
         working_directory: &source.working_directory,
         env: source.env,
         inline_secret: Cell::new(false),
+        files: RefCell::new(vec![path.to_owned()]),
         lenient: source.lenient,
     };
     let config = Section::document(&context, &table, Config::read);
@@ -122,7 +126,7 @@ fn check(text: &str, path: &Path, world_readable: bool, source: &Source<'_>) -> 
         context.report.notice(None, "", NoticeKind::Warning, message);
     }
     let notices = context.report.finish()?;
-    Ok(Loaded { config, notices, path: path.to_owned() })
+    Ok(Loaded { config, notices, path: path.to_owned(), files: context.files.into_inner() })
 }
 
 /// Values are not judged then, because most of what would be missing stands in the lines that cannot be read.
@@ -158,4 +162,41 @@ fn note_absent_features(s: &Section<'_>) {
     let artifacts =
         ["artifact-storages", "artifact-registries", "storages", "registries", "reservoir-client"];
     s.ignored(&artifacts, "the artifact registry is not provided");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fuzzed() {
+        let words: [&[u8]; 12] = [
+            b"[",
+            b"]",
+            b"=",
+            b"\n",
+            b"\"",
+            b"\x27\x27\x27",
+            b"{ }",
+            b"-1",
+            b"99999999999999999999",
+            b"\"1x\"",
+            b"[volume.noop]\n",
+            b"inf",
+        ];
+        // Nothing of the host.
+        let source =
+            Source { file: None, env: &|_| None, working_directory: "/nonexistent".into(), lenient: true };
+        spoil::target(env!("CARGO_MANIFEST_DIR"), "config", &words, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            match parse(&text, Path::new("/nonexistent/storage-proxy.toml"), &source) {
+                Ok(loaded) => {
+                    assert!(!loaded.config.storage_proxy.secret.expose().is_empty());
+                    assert!(loaded.config.limits.connections_per_peer <= loaded.config.limits.connections);
+                    assert!(loaded.config.volumes.iter().all(|volume| volume.path.is_absolute()));
+                }
+                Err(problems) => assert!(!problems.problems.is_empty()),
+            }
+        });
+    }
 }

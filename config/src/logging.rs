@@ -1,13 +1,13 @@
 //! `[logging]` and `[debug]`: what is logged, how it looks and where it goes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use common::size::BinarySize;
 
 use crate::report::NoticeKind;
 use crate::section::Section;
 use crate::tree::Node;
-use crate::value::{Choice, Value, Wrong};
+use crate::value::{Choice, FileName, Value};
 
 /// `[logging]`, with `[debug] enabled` and `pkg-ns` already applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,21 +192,6 @@ impl LogFile {
             }
         }
         wanted.then_some(Self { path: path?, filename: filename?.0, backup_count, rotation_size, format })
-    }
-}
-
-/// One name without directories.
-struct FileName(String);
-
-impl Value for FileName {
-    fn read(node: &Node) -> Result<Self, Wrong> {
-        let name = String::read(node)?;
-        let plain = Path::new(&name).file_name().is_some_and(|last| last == name.as_str());
-        if plain {
-            Ok(Self(name))
-        } else {
-            Err(Wrong::new(node, "is not the name of a file; write the name alone and its directory as path"))
-        }
     }
 }
 

@@ -37,6 +37,7 @@ fn known_keys(text: &str) -> Vec<(String, bool)> {
         working_directory: Path::new("/"),
         env: &|_| None,
         inline_secret: Cell::new(false),
+        files: std::cell::RefCell::default(),
         lenient: false,
     };
     Section::document(&context, &table, Config::read);

@@ -83,6 +83,7 @@ fn credential(section: &Section<'_>, sources: &Sources<'_>) -> Option<(String, S
 }
 
 fn from_file(section: &Section<'_>, key: &str, path: PathBuf) -> (String, Secret) {
+    section.belongs(&path);
     let secret = read_file(&path).unwrap_or_else(|error| {
         section.hidden_problem(key, format!("the secret file {} {error}", path.display()));
         Secret::default()

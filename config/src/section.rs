@@ -22,6 +22,8 @@ pub(crate) struct Context<'a> {
     pub(crate) env: &'a dyn Fn(&str) -> Option<OsString>,
     /// Whether the file itself holds a secret, so that its mode matters.
     pub(crate) inline_secret: Cell<bool>,
+    /// The files that the configuration was read from besides its own, or that it names for reading.
+    pub(crate) files: RefCell<Vec<PathBuf>>,
     /// Skip volumes with an unknown backend instead of refusing the file.
     pub(crate) lenient: bool,
 }
@@ -139,6 +141,17 @@ impl<'a> Section<'a> {
     /// A path; a relative one starts at the directory of the file.
     pub(crate) fn path(&self, key: &str) -> Option<PathBuf> {
         self.value::<PathBuf>(key).map(|path| self.context.directory.join(path))
+    }
+
+    /// Notes a file that belongs to the configuration.
+    pub(crate) fn belongs(&self, file: &Path) {
+        self.context.files.borrow_mut().push(file.to_owned());
+    }
+
+    /// Directories; relative ones start at the directory of the file.
+    pub(crate) fn paths(&self, key: &str) -> Vec<PathBuf> {
+        let paths: Vec<PathBuf> = self.value_or(key, Vec::new());
+        paths.into_iter().map(|path| self.context.directory.join(path)).collect()
     }
 
     /// Whether the table is there at all.
@@ -280,6 +293,7 @@ pub(crate) fn defaults<T>(read: impl FnOnce(&Section<'_>) -> T) -> T {
         working_directory: Path::new("/"),
         env: &|_| None,
         inline_secret: Cell::new(false),
+        files: RefCell::default(),
         lenient: false,
     };
     Section::over(&context, None, None, String::new(), read)

@@ -45,6 +45,9 @@ pub struct Download {
     pub unmanaged_roots: Vec<PathBuf>,
     /// Whether files are sent by `sendfile(2)` where there is no TLS, instead of through buffers.
     pub zero_copy: bool,
+    /// The path of the web server's internal location that holds each volume's directory under the volume's name,
+    /// without a slash at its end. None: the agent sends every file itself.
+    pub accel_redirect: Option<String>,
 }
 
 /// The defaults, for tokens that are valid for a day.
@@ -83,6 +86,22 @@ impl Download {
                 "may only list absolute paths other than \"/\", because all below them can be downloaded",
             );
         }
-        Self { unmanaged_roots, zero_copy: s.value_or("zero-copy", true) }
+        Self { unmanaged_roots, zero_copy: s.value_or("zero-copy", true), accel_redirect: location(s) }
     }
+}
+
+/// `accel-redirect`: a path of plain characters, since nothing in it is escaped.
+fn location(s: &Section<'_>) -> Option<String> {
+    let path: String = s.value("accel-redirect")?;
+    let path = path.trim_end_matches('/');
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    if path.len() < 2 || !path.starts_with('/') || path.contains("..") || !path.bytes().all(plain) {
+        s.hidden_problem(
+            "accel-redirect",
+            "must be the path of an internal location of nginx, of letters, digits, and the characters \"/._-\", such as \
+             \"/storage-agent-volumes\"",
+        );
+        return None;
+    }
+    Some(path.to_owned())
 }

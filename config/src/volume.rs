@@ -13,7 +13,7 @@ use crate::report::NoticeKind;
 use crate::secrets::{self, Sources};
 use crate::section::Section;
 use crate::tree::Node;
-use crate::value::{Choice, Secret, Value, Wrong};
+use crate::value::{Choice, FileName, Secret, Value, Wrong};
 
 /// The name of the volume that is always there and takes operations on folders that are not on any volume.
 pub const NOOP: &str = "noop";
@@ -31,6 +31,8 @@ pub struct Volume {
     pub path: PathBuf,
     /// Reported, but no part of any path.
     pub fsprefix: String,
+    /// The name of an entry of the mount point without which it is not the volume's file system that is mounted there.
+    pub marker: Option<String>,
     /// The backend's options that were given.
     pub options: Options,
 }
@@ -60,6 +62,33 @@ macro_rules! option_getters {
             }
         }
     )*};
+}
+
+impl Volume {
+    /// Whether the other describes the same volume, secrets included. Not for what a peer sent: the time that it takes tells
+    /// how much is equal.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        let facts = |v: &Self| (v.name.clone(), v.backend_name.clone(), v.path.clone(), v.fsprefix.clone());
+        let options = |v: &Self| {
+            v.options.0.iter().map(|(key, value)| (key.clone(), value.plain())).collect::<Vec<_>>()
+        };
+        facts(self) == facts(other) && options(self) == options(other)
+    }
+}
+
+impl OptionValue {
+    /// As text that differs where values differ.
+    fn plain(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Secret(secret) => secret.expose().to_owned(),
+            Self::Boolean(value) => value.to_string(),
+            Self::Integer(value) => value.to_string(),
+            Self::Duration(value) => format!("{value:?}"),
+            Self::Path(path) => format!("{path:?}"),
+            Self::List(list) => format!("{list:?}"),
+        }
+    }
 }
 
 /// `None` where the option was not given.
@@ -121,6 +150,7 @@ impl Volume {
             s.missing("path", "name the directory where the volume is mounted");
         }
         let fsprefix = s.value("fsprefix").map_or_else(|| ".".to_owned(), |RelativePath(path)| path);
+        let marker = s.value("marker").map(|FileName(name)| name);
         let (backend_name, backend) = backend(s);
         let options = s.child("options", |section| match backend {
             Some(backend) => {
@@ -134,7 +164,15 @@ impl Volume {
                 Options::default()
             }
         });
-        Some(Self { name: name.to_owned(), backend: backend?, backend_name, path: path?, fsprefix, options })
+        Some(Self {
+            name: name.to_owned(),
+            backend: backend?,
+            backend_name,
+            path: path?,
+            fsprefix,
+            marker,
+            options,
+        })
     }
 }
 
@@ -226,7 +264,11 @@ impl OptionValue {
             OptionType::Boolean => Self::Boolean(s.value(key)?),
             OptionType::Integer => Self::Integer(s.value(key)?),
             OptionType::Duration => Self::Duration(s.value(key)?),
-            OptionType::Path => Self::Path(s.path(key)?),
+            OptionType::Path => {
+                let path = s.path(key)?;
+                s.belongs(&path);
+                Self::Path(path)
+            }
             OptionType::List => Self::List(s.value(key)?),
             OptionType::OneOf(words) => Self::Text(one_of(words, key, s)?),
             OptionType::Fingerprint => Self::Text(s.value::<FingerprintText>(key)?.0),

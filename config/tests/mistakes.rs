@@ -134,6 +134,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ),
     ("volume.local", "path = 5", "volume.local.path", "5 is not a path in quotes"),
     ("volume.local", "fsprefix = \"/abs\"", "volume.local.fsprefix", "is absolute"),
+    ("volume.local", "marker = \"a/b\"", "volume.local.marker", "is not the name of a file"),
     ("volume.local", "options = 5", "volume.local.options", "must be a table"),
     ("volume.x", "path = \"/x\"", "volume.x.backend", "is missing"),
     ("volume.x", "backend = \"vfs\"", "volume.x.path", "is missing"),

@@ -97,6 +97,11 @@ impl Value for HostPort {
 }
 
 fn from_text(node: &Node, text: &str) -> Result<HostPort, Wrong> {
+    if text.contains("://") || text.contains('@') {
+        // Not repeated: it may hold a password.
+        let message = "is not wanted; write the host and the port alone, such as \"server.example:6379\"";
+        return Err(Wrong { value: "a URL".into(), ..Wrong::new(node, message) });
+    }
     let (host, port) = text.trim().rsplit_once(':').ok_or_else(|| Wrong::new(node, REMEDY))?;
     let host = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
     Ok(HostPort { host: checked_host(node, host)?, port: checked_port(node, port.parse().ok())? })
@@ -173,6 +178,14 @@ mod tests {
         for (text, part) in cases {
             let message = read::<HostPort>(text).unwrap_err();
             assert!(message.starts_with(&format!("{part}:")), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_refused_without_being_repeated() {
+        for url in ["redis://:s3cret@h:6379", "redis://u:s3cret@h/4", "u:s3cret@h:6379"] {
+            let message = read::<HostPort>(&format!("\"{url}\"")).unwrap_err();
+            assert!(message.contains("a URL is not wanted") && !message.contains("s3cret"), "{message}");
         }
     }
 

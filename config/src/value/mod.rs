@@ -21,6 +21,7 @@ pub use version::ManagerVersion;
 
 pub(crate) use choice::Choice;
 pub(crate) use number::Ranged;
+pub(crate) use text::FileName;
 
 use crate::tree::Node;
 

@@ -1,6 +1,6 @@
 //! Strings, paths, and lists of values.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Value, Wrong};
 use crate::tree::{Kind, Node};
@@ -26,6 +26,20 @@ impl Value for PathBuf {
             }
             Kind::Text(text) => Ok(Self::from(text)),
             _ => Err(Wrong::new(node, "is not a path in quotes")),
+        }
+    }
+}
+
+/// One name without directories.
+pub(crate) struct FileName(pub(crate) String);
+
+impl Value for FileName {
+    fn read(node: &Node) -> Result<Self, Wrong> {
+        let name = String::read(node)?;
+        if Path::new(&name).file_name().is_some_and(|last| last == name.as_str()) {
+            Ok(Self(name))
+        } else {
+            Err(Wrong::new(node, "is not the name of a file; write the name alone, without its directory"))
         }
     }
 }
