@@ -41,9 +41,10 @@ pub enum IdentityError {
 }
 
 /// Who the configuration wants the process to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Target {
     switch: Option<(Uid, Gid)>,
+    also: Option<Gid>,
 }
 
 impl Target {
@@ -54,20 +55,25 @@ impl Target {
         allow_root: bool,
     ) -> Result<Self, IdentityError> {
         if !Uid::effective().is_root() && !Uid::current().is_root() {
-            return Ok(Target { switch: None });
+            return Ok(Target::default());
         }
         let wanted = match user {
             None | Some(Account::Current) => None,
             Some(account) => Some(find_user(account)?),
         };
         let Some((uid, own_group)) = wanted.filter(|(uid, _)| !uid.is_root()) else {
-            return if allow_root { Ok(Target { switch: None }) } else { Err(IdentityError::Root) };
+            return if allow_root { Ok(Target::default()) } else { Err(IdentityError::Root) };
         };
         let gid = match group {
             None | Some(Account::Current) => own_group.unwrap_or(Gid::from_raw(uid.as_raw())),
             Some(account) => find_group(account)?,
         };
-        Ok(Target { switch: Some((uid, gid)) })
+        Ok(Target { switch: Some((uid, gid)), also: None })
+    }
+
+    /// Also a member of `group`, where it switches.
+    pub fn joining(self, group: Option<Gid>) -> Self {
+        Target { also: group, ..self }
     }
 
     /// Becomes it and gives up every capability, now and for good. Call while the process has one thread.
@@ -77,7 +83,7 @@ impl Target {
         // Dropping from the bounding set needs CAP_SETPCAP, which goes with the rest.
         let bounded = clear_bounding();
         if let Some((uid, gid)) = self.switch {
-            switch(uid, gid)?;
+            switch(uid, gid, self.also)?;
         }
         for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
             // capset(2) is among the calls that the packaged unit forbids, and there is nothing to drop then.
@@ -130,7 +136,7 @@ pub fn description() -> String {
 }
 
 /// Capabilities are dropped for the calling thread only; another one would keep them.
-fn require_one_thread() -> Result<(), IdentityError> {
+pub(crate) fn require_one_thread() -> Result<(), IdentityError> {
     let threads = std::fs::read_dir("/proc/self/task").map_err(step("count the threads"))?.count();
     if threads == 1 {
         return Ok(());
@@ -145,13 +151,18 @@ fn clear_bounding() -> bool {
         && caps::clear(None, CapSet::Bounding).is_ok()
 }
 
-fn switch(uid: Uid, gid: Gid) -> Result<(), IdentityError> {
+fn switch(uid: Uid, gid: Gid, also: Option<Gid>) -> Result<(), IdentityError> {
     match User::from_uid(uid).map_err(step("look the user up"))? {
         Some(user) => {
             let name = std::ffi::CString::new(user.name).map_err(step("use the user's name"))?;
             unistd::initgroups(&name, gid).map_err(step("set the user's groups"))?;
         }
         None => unistd::setgroups(&[gid]).map_err(step("set the groups"))?,
+    }
+    if also.is_some() {
+        let groups = unistd::getgroups().map_err(step("read the groups"))?;
+        let groups: Vec<Gid> = groups.into_iter().chain(also).collect();
+        unistd::setgroups(&groups).map_err(step("join a group"))?;
     }
     // Real, effective and saved ids, so that none is left to go back to.
     unistd::setresgid(gid, gid, gid).map_err(step("switch to the group"))?;

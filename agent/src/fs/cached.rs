@@ -4,13 +4,14 @@
 //! work to another thread. The whole path is resolved in one call that follows no link, so that it leads nowhere else
 //! than it says. Whatever is in the way is an error that means nothing: the file has to be opened as always then.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstatfs, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstatfs, major, openat2};
 
 use super::path::RelPath;
 use super::stat::{FileKind, Stat};
@@ -30,10 +31,9 @@ pub(crate) fn open_file(root: &Path, below: &[&RelPath]) -> io::Result<(File, St
         path.push(b'/');
         path.extend_from_slice(&part.to_bytes());
     }
-    let seen = open(&path, OFlags::PATH)?;
-    let is_local = LOCAL.contains(&(fstatfs(&seen)?.f_type as u64));
-    let seen = Stat::of(seen)?;
-    if !is_local || seen.kind != FileKind::File {
+    let handle = open(&path, OFlags::PATH)?;
+    let seen = Stat::of(&handle)?;
+    if seen.kind != FileKind::File || !is_local(&handle, &seen)? {
         return Err(io::ErrorKind::WouldBlock.into());
     }
     // Whatever takes its place now is not waited for, and O_NONBLOCK means nothing to these file systems' files.
@@ -43,6 +43,20 @@ pub(crate) fn open_file(root: &Path, below: &[&RelPath]) -> io::Result<(File, St
         true => Ok((File::from(fd), stat)),
         false => Err(io::ErrorKind::WouldBlock.into()),
     }
+}
+
+/// Asked once for a disk: as long as it is mounted, its number is its own. Those of other file systems are given to the
+/// next one that is mounted.
+fn is_local(handle: &OwnedFd, seen: &Stat) -> io::Result<bool> {
+    thread_local! { static LAST_DISK: Cell<Option<u64>> = const { Cell::new(None) } }
+    if LAST_DISK.get() == Some(seen.dev) {
+        return Ok(true);
+    }
+    let is_local = LOCAL.contains(&(fstatfs(handle)?.f_type as u64));
+    if is_local && major(seen.dev) != 0 {
+        LAST_DISK.set(Some(seen.dev));
+    }
+    Ok(is_local)
 }
 
 fn open(path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {

@@ -5,14 +5,14 @@ use std::io;
 use std::path::Path;
 
 use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, OFlags, openat};
+use rustix::fs::{AtFlags, Mode, OFlags, StatVfsMountFlags, openat};
 
 use super::entries::Entries;
 use super::error::FileError;
 use super::open::{Links, open_beneath};
 use super::path::{Name, RelPath};
 use super::replace::{self, Replace};
-use super::stat::{FileKind, Stat};
+use super::stat::{FileKind, MountedOn, Stat};
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
@@ -103,7 +103,7 @@ impl Dir {
         self.allows_name(name)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(&self.fd, name.as_bytes(), flags, Mode::empty())?;
-        let mode = Mode::from_raw_mode(Stat::of(&fd)?.permissions() | 0o700);
+        let mode = Mode::from_raw_mode(Stat::of(&fd)?.permissions() & 0o777 | 0o700);
         Ok(rustix::fs::chmod(format!("/proc/self/fd/{}", fd.as_raw_fd()), mode)?)
     }
 
@@ -116,6 +116,11 @@ impl Dir {
         let seen = Stat::of(open_beneath(self.as_fd(), path, OFlags::PATH, Links::Follow)?)?;
         require_regular(seen.kind)?;
         opened_as_seen(open_beneath(self.as_fd(), path, READ, Links::Follow)?, &seen)
+    }
+
+    /// Whether the path leads to a file, and nothing on it is a link.
+    pub fn is_reached_without_links(&self, path: &RelPath) -> bool {
+        self.allows(path).is_ok() && open_beneath(self.as_fd(), path, OFlags::PATH, Links::Refuse).is_ok()
     }
 
     /// Opens a regular file of this directory for reading, not following a link.
@@ -234,6 +239,16 @@ impl Dir {
             total: figures.f_frsize.saturating_mul(figures.f_blocks),
             available: figures.f_frsize.saturating_mul(figures.f_bavail),
         })
+    }
+
+    /// Whether the mount that the directory lies on cannot be written.
+    pub fn is_read_only(&self) -> io::Result<bool> {
+        Ok(rustix::fs::fstatvfs(&self.fd)?.f_flag.contains(StatVfsMountFlags::RDONLY))
+    }
+
+    /// Which mount the directory lies on, as this host knows it: no server is asked.
+    pub fn mounted_on(&self) -> io::Result<MountedOn> {
+        MountedOn::of(&self.fd)
     }
 
     /// Reads the directory from its start, through a handle of its own.

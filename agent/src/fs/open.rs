@@ -58,7 +58,7 @@ fn resolve_flags(links: Links) -> ResolveFlags {
 }
 
 /// Whether `openat2` may be used at all. Asked once, on a path that can't fail for another reason with these errors.
-fn kernel_resolves() -> bool {
+pub(crate) fn kernel_resolves() -> bool {
     #[cfg(test)]
     if tests::FORCE_STEPWISE.get() {
         return false;

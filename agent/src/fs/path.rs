@@ -281,4 +281,23 @@ mod tests {
         assert_eq!(RelPath::root().to_string(), ".");
         assert_eq!(format!("{:?}", Name::new(b"x").unwrap()), "\"x\"");
     }
+
+    #[test]
+    fn fuzzed() {
+        let words: [&[u8]; 8] = [b"/", b"..", b"/../", b"\0", b".", b"//", b"\xff", b"....//"];
+        spoil::target(env!("CARGO_MANIFEST_DIR"), "paths", &words, |bytes| {
+            let Ok(path) = RelPath::parse(bytes) else { return };
+            for name in path.names() {
+                let name = name.as_bytes();
+                assert!(!name.is_empty() && name.len() <= MAX_NAME && name != b"." && name != b"..");
+                assert!(!name.contains(&b'/') && !name.contains(&0), "{name:?}");
+            }
+            let written = path.to_bytes();
+            assert!(written.len() <= MAX_PATH);
+            assert_eq!(RelPath::parse(&written).unwrap(), path, "what was written is read as the same");
+            if let Ok(joined) = path.join(&path) {
+                assert_eq!(joined.names().len(), 2 * path.names().len());
+            }
+        });
+    }
 }

@@ -1,31 +1,15 @@
 //! Project ids of files: whose quota a file counts against (ioctl_xfs_fsgetxattr(2)).
 //!
-//! The owner of a file may set its project without any privilege. The only `unsafe` code of the agent is here: the
-//! two calls have no wrapper elsewhere.
-#![allow(unsafe_code)]
+//! The owner of a file may set its project without any privilege.
 
 use std::io;
 
 use rustix::fd::AsFd;
-use rustix::ioctl::{Getter, Setter, ioctl, opcode};
+
+use crate::kernel;
 
 /// New entries of a directory with this flag get its project (`FS_XFLAG_PROJINHERIT`, linux/fs.h).
 const INHERIT: u32 = 0x200;
-
-/// `struct fsxattr` of linux/fs.h.
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-struct FsXattr {
-    xflags: u32,
-    extent_size: u32,
-    extents: u32,
-    project: u32,
-    cow_extent_size: u32,
-    padding: [u8; 8],
-}
-
-const GET: rustix::ioctl::Opcode = opcode::read::<FsXattr>(b'X', 31);
-const SET: rustix::ioctl::Opcode = opcode::write::<FsXattr>(b'X', 32);
 
 /// What a file says of its project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +22,7 @@ pub struct Project {
 
 /// The project of an open file or directory; nothing where the file system has none.
 pub fn project(file: impl AsFd) -> io::Result<Option<Project>> {
-    match get(file) {
+    match kernel::attributes(file) {
         Ok(attributes) => {
             Ok(Some(Project { id: attributes.project, inherited: attributes.xflags & INHERIT != 0 }))
         }
@@ -51,23 +35,15 @@ pub fn project(file: impl AsFd) -> io::Result<Option<Project>> {
 /// is made in it follows.
 pub fn set_project(file: impl AsFd, wanted: Project) -> io::Result<()> {
     let file = file.as_fd();
-    let mut attributes = get(file)?;
+    let mut attributes = kernel::attributes(file)?;
     attributes.project = wanted.id;
     attributes.xflags =
         if wanted.inherited { attributes.xflags | INHERIT } else { attributes.xflags & !INHERIT };
-    // SAFETY: the opcode is that of FS_IOC_FSSETXATTR, which reads one `struct fsxattr`, and `FsXattr` is laid out
-    // like it.
-    unsafe { ioctl(file, Setter::<SET, FsXattr>::new(attributes)) }?;
+    kernel::set_attributes(file, attributes)?;
     match project(file)? {
         Some(found) if found == wanted => Ok(()),
         found => Err(io::Error::other(format!("the kernel took {wanted:?} and kept {found:?}"))),
     }
-}
-
-fn get(file: impl AsFd) -> io::Result<FsXattr> {
-    // SAFETY: the opcode is that of FS_IOC_FSGETXATTR, which writes one `struct fsxattr`, `FsXattr` is laid out like
-    // it, and every bit pattern is a value of it.
-    Ok(unsafe { ioctl(file, Getter::<GET, FsXattr>::new()) }?)
 }
 
 fn is_unsupported(error: &io::Error) -> bool {
@@ -80,12 +56,6 @@ fn is_unsupported(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_layout_and_the_numbers_are_the_kernels() {
-        assert_eq!(size_of::<FsXattr>(), 28);
-        assert_eq!((GET, SET), (0x801c_581f, 0x401c_5820));
-    }
 
     #[test]
     fn a_file_system_without_projects_has_none() {

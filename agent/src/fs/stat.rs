@@ -1,7 +1,8 @@
 //! What a file is: kind, size, times, identity.
 
 use rustix::fd::AsFd;
-use rustix::fs::{AtFlags, FileType, Statx, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Mode, Statx, StatxFlags, fchmod};
+use rustix::io::Errno;
 use std::io;
 
 /// What `statx(2)` is always asked for; the mount is filled in by kernels from 5.8 on.
@@ -38,6 +39,15 @@ pub struct FileId {
     pub dev: u64,
     /// Inode number.
     pub ino: u64,
+}
+
+/// A mount, told from all others that exist at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MountedOn {
+    /// Id of the mount; 0 where the kernel doesn't tell (before 5.8).
+    pub mount: u64,
+    /// Device number (`st_dev`).
+    pub dev: u64,
 }
 
 /// The result of one `statx(2)`, of the link itself where the file is a link.
@@ -82,6 +92,17 @@ impl From<FileType> for FileKind {
             FileType::Unknown => FileKind::Unknown,
             _ => FileKind::Other,
         }
+    }
+}
+
+// === impl MountedOn ===
+
+impl MountedOn {
+    /// What this host knows of an open file, without asking a server (`AT_STATX_DONT_SYNC`).
+    pub(super) fn of(fd: impl AsFd) -> io::Result<MountedOn> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let Stat { mount, dev, .. } = Stat::from(rustix::fs::statx(fd, c"", flags, WANTED)?);
+        Ok(MountedOn { mount, dev })
     }
 }
 
@@ -134,5 +155,20 @@ impl From<Statx> for Stat {
             uid: statx.stx_uid,
             gid: statx.stx_gid,
         }
+    }
+}
+/// Sets the mode of an open file. `false`: without its set-id bits, which the sandbox refuses.
+pub(crate) fn set_mode_as_allowed(file: impl AsFd, mode: u32) -> io::Result<bool> {
+    const SET_ID: u32 = 0o6000;
+    // What a directory has inherited need not be set, and then isn't refused.
+    if Stat::of(&file)?.permissions() == mode {
+        return Ok(true);
+    }
+    match fchmod(&file, Mode::from_raw_mode(mode)) {
+        Err(Errno::PERM) if mode & SET_ID != 0 => {
+            fchmod(&file, Mode::from_raw_mode(mode & !SET_ID))?;
+            Ok(false)
+        }
+        other => Ok(other.map(|()| true)?),
     }
 }

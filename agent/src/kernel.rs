@@ -1,0 +1,142 @@
+//! The system interfaces that no crate in this process wraps: landlock(7), seccomp(2), descriptors handed over by
+//! systemd, and the project ids of files (ioctl_xfs_fsgetxattr(2)). All `unsafe` of the agent is here; what the values
+//! mean is decided by those who call.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::libc::{self, c_long, sock_filter, sock_fprog};
+use rustix::ioctl::{Getter, Opcode, Setter, ioctl, opcode};
+
+/// `struct fsxattr` of linux/fs.h.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FsXattr {
+    /// Flags of the file, of which one says that a directory hands its project on.
+    pub(crate) xflags: u32,
+    extent_size: u32,
+    extents: u32,
+    /// The project's id.
+    pub(crate) project: u32,
+    cow_extent_size: u32,
+    padding: [u8; 8],
+}
+
+const GET: Opcode = opcode::read::<FsXattr>(b'X', 31);
+const SET: Opcode = opcode::write::<FsXattr>(b'X', 32);
+
+/// The attributes of an open file (`FS_IOC_FSGETXATTR`).
+pub(crate) fn attributes(file: impl AsFd) -> io::Result<FsXattr> {
+    // SAFETY: the opcode is that of FS_IOC_FSGETXATTR, which writes one `struct fsxattr`, `FsXattr` is laid out like
+    // it, and every bit pattern is a value of it.
+    Ok(unsafe { ioctl(file, Getter::<GET, FsXattr>::new()) }?)
+}
+
+/// Sets the attributes of an open file (`FS_IOC_FSSETXATTR`).
+pub(crate) fn set_attributes(file: impl AsFd, attributes: FsXattr) -> io::Result<()> {
+    // SAFETY: the opcode is that of FS_IOC_FSSETXATTR, which reads one `struct fsxattr`, and `FsXattr` is laid out
+    // like it.
+    Ok(unsafe { ioctl(file, Setter::<SET, FsXattr>::new(attributes)) }?)
+}
+
+/// What a set of Landlock rules takes away unless a rule gives it back: `struct landlock_ruleset_attr`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Handled {
+    /// Rights on files and directories.
+    pub(crate) files: u64,
+    /// Rights on TCP ports; since version 4.
+    pub(crate) ports: u64,
+    /// What is kept within the process and its children; since version 6.
+    pub(crate) scoped: u64,
+}
+
+/// A set of Landlock rules that is not in force yet.
+#[derive(Debug)]
+pub(crate) struct Ruleset(OwnedFd);
+
+/// The version of the kernel's Landlock; `None` where it has none, or it is switched off.
+pub(crate) fn landlock_version() -> Option<u32> {
+    const VERSION: usize = 1;
+    let version = call(libc::SYS_landlock_create_ruleset, [0, 0, VERSION, 0]).ok()?;
+    u32::try_from(version).ok()
+}
+
+impl Ruleset {
+    /// Begins a set. The kernel takes fields that it doesn't know as long as they are zero.
+    pub(crate) fn new(handled: &Handled) -> io::Result<Self> {
+        let attributes: *const Handled = handled;
+        let arguments = [attributes as usize, size_of::<Handled>(), 0, 0];
+        let fd = call(libc::SYS_landlock_create_ruleset, arguments)?;
+        let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.
+        Ok(Ruleset(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Gives back these rights on the file, or on the directory and all that is below it.
+    pub(crate) fn allow(&self, place: impl AsFd, rights: u64) -> io::Result<()> {
+        const PATH_BENEATH: usize = 1;
+        // struct landlock_path_beneath_attr, which is packed: 8 bytes of rights and 4 of a descriptor.
+        let mut rule = [0u8; 12];
+        let (first, second) = rule.split_at_mut(8);
+        first.copy_from_slice(&rights.to_ne_bytes());
+        second.copy_from_slice(&place.as_fd().as_raw_fd().to_ne_bytes());
+        let set = self.0.as_raw_fd() as usize;
+        call(libc::SYS_landlock_add_rule, [set, PATH_BENEATH, rule.as_ptr() as usize, 0]).map(drop)
+    }
+
+    /// Puts the set in force for this thread and all that it starts, for ever.
+    pub(crate) fn enforce(self) -> io::Result<()> {
+        call(libc::SYS_landlock_restrict_self, [self.0.as_raw_fd() as usize, 0, 0, 0]).map(drop)
+    }
+}
+
+/// Puts a filter of system calls in force for this thread and all that it starts, for ever. Needs `no_new_privs`.
+pub(crate) fn filter_system_calls(program: &mut [sock_filter]) -> io::Result<()> {
+    let length = u16::try_from(program.len()).map_err(io::Error::other)?;
+    let filter = sock_fprog { len: length, filter: program.as_mut_ptr() };
+    let filter: *const sock_fprog = &filter;
+    call(libc::SYS_seccomp, [libc::SECCOMP_SET_MODE_FILTER as usize, 0, filter as usize, 0]).map(drop)
+}
+
+/// Takes over a descriptor that the process was started with. At most once for each number.
+pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD reads a flag of the descriptor table and touches nothing else, whatever the number.
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open, and sd_listen_fds(3) says that it is this process's to use and to close. Only
+    // `listener::activation` calls this, once for each, before anything else could have got that number.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A system call that gives a number or fails.
+fn call(number: c_long, arguments: [usize; 4]) -> io::Result<c_long> {
+    let [a, b, c, d] = arguments;
+    // SAFETY: only the functions above call this. Their arguments are numbers, or addresses of values that they own
+    // until it returns and that have the layout which the call of this number documents; none of these calls keeps an
+    // address or writes to one.
+    match unsafe { libc::syscall(number, a, b, c, d) } {
+        -1 => Err(io::Error::last_os_error()),
+        result => Ok(result),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layouts_and_the_numbers_are_the_kernels() {
+        assert_eq!(size_of::<FsXattr>(), 28);
+        assert_eq!((GET, SET), (0x801c_581f, 0x401c_5820));
+        assert_eq!(size_of::<Handled>(), 24);
+    }
+
+    #[test]
+    fn a_descriptor_that_is_not_open_is_not_taken_over() {
+        assert_eq!(inherited(9_999).unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
+}
