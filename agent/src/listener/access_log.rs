@@ -12,6 +12,7 @@ use hyper::header::{HeaderMap, HeaderName, USER_AGENT};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
+use super::under_way::UnderWay;
 use crate::metrics::Metrics;
 
 /// The log target of access lines.
@@ -72,6 +73,20 @@ impl Entry {
     /// Counts bytes of the request's body.
     pub(super) fn add_received(&self, bytes: u64) {
         self.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// How the request is at the moment; `sent` is what left for it.
+    pub(super) fn under_way(&self, sent: u64) -> UnderWay {
+        UnderWay {
+            api: self.api,
+            peer: self.peer,
+            method: self.method.to_string(),
+            path: self.path.clone(),
+            request_id: Arc::clone(&self.request_id),
+            age: self.begun.elapsed(),
+            received: self.received.load(Ordering::Relaxed),
+            sent,
+        }
     }
 
     /// Writes the line and counts the request. No status: the connection ended before there was a reply.

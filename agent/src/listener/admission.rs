@@ -20,13 +20,13 @@ pub(super) enum Refusal {
 /// The connections of one listener.
 #[derive(Debug)]
 pub(super) struct Admission {
-    limit: usize,
-    limit_per_peer: usize,
     open: Mutex<Open>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Open {
+    limit: usize,
+    limit_per_peer: usize,
     all: usize,
     by_peer: HashMap<IpAddr, usize>,
 }
@@ -40,19 +40,27 @@ pub(super) struct Permit {
 
 impl Admission {
     pub(super) fn new(limit: usize, limit_per_peer: usize) -> Arc<Self> {
-        Arc::new(Admission { limit, limit_per_peer, open: Mutex::default() })
+        let open = Open { limit, limit_per_peer, all: 0, by_peer: HashMap::new() };
+        Arc::new(Admission { open: Mutex::new(open) })
+    }
+
+    /// Changes the limits. Connections that are open stay, and count.
+    pub(super) fn resize(&self, limit: usize, limit_per_peer: usize) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        (open.limit, open.limit_per_peer) = (limit, limit_per_peer);
     }
 
     /// Admits a connection from this address; `exempt` peers have no share of their own.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr, exempt: bool) -> Result<Permit, Refusal> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.all >= self.limit {
+        if open.all >= open.limit {
             return Err(Refusal::Full);
         }
         let counted = (!exempt).then(|| block(peer));
+        let limit_per_peer = open.limit_per_peer;
         if let Some(peer) = counted {
             let count = open.by_peer.entry(peer).or_insert(0);
-            if *count >= self.limit_per_peer {
+            if *count >= limit_per_peer {
                 return Err(Refusal::PeerFull);
             }
             *count += 1;
@@ -100,6 +108,18 @@ mod tests {
         let _other = admission.admit(ip("192.0.2.2"), false).unwrap();
         drop(first);
         let _third = admission.admit(ip("192.0.2.1"), false).unwrap();
+    }
+
+    #[test]
+    fn other_limits_hold_at_once_and_nobody_is_thrown_out() {
+        let admission = Admission::new(10, 10);
+        let held: Vec<_> = (0..3).map(|_| admission.admit(ip("192.0.2.1"), false).unwrap()).collect();
+        admission.resize(10, 2);
+        assert_eq!(admission.admit(ip("192.0.2.1"), false).unwrap_err(), Refusal::PeerFull);
+        admission.resize(3, 3);
+        assert_eq!(admission.admit(ip("192.0.2.2"), false).unwrap_err(), Refusal::Full);
+        drop(held);
+        let _new = admission.admit(ip("192.0.2.1"), false).unwrap();
     }
 
     #[test]

@@ -15,37 +15,53 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use warp::filters::BoxedFilter;
 
 use super::exchange::Exchanges;
 use super::stop::{Stage, Stopping};
 use super::transport::{Activity, Io, Transport};
-use super::{Limits, Shared};
-use crate::api::problem::Reply;
+use super::{Held, Limits, Shared};
+use crate::api::routes::Routes;
 
 /// How long a peer may go on sending what nobody will read.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// How long a connection that was let in before the service ended may take to say something.
+const FIRST_WORD: Duration = Duration::from_millis(500);
 
 /// Method, version and separators of a request line.
 const REQUEST_LINE: usize = 64;
 
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nServer: storage-agent\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
+/// When a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The service goes on.
+    NotYet,
+    /// When its first request is served, or does not come.
+    AfterFirstWord,
+    /// When the request under way is served.
+    AfterRequest,
+}
+
 /// Serves one connection until it ends.
 pub(super) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     tls: Option<TlsAcceptor>,
-    routes: BoxedFilter<(Reply,)>,
+    routes: Arc<Routes>,
     shared: Arc<Shared>,
     mut stopping: Stopping,
+    _held: Held,
 ) {
     let secure = tls.is_some();
+    // Who was let in before the end began gets an answer to the first request.
     let io = tokio::select! {
+        biased;
         io = handshake(stream, tls, shared.limits.header_timeout) => io,
-        () = stopping.reached(Stage::Draining) => return,
+        () = stopping.reached(Stage::Aborting) => return,
     };
     let io = match io {
         Ok(io) => io,
@@ -61,18 +77,23 @@ pub(super) async fn serve(
         Exchanges { shared: Arc::clone(&shared), activity: Arc::clone(&activity), peer, secure, routes };
     let mut connection = protocol(&shared.limits).serve_connection(TokioIo::new(transport), service);
 
-    let mut draining = false;
+    let mut end = End::NotYet;
     let outcome = loop {
-        let next = if draining { Stage::Aborting } else { Stage::Draining };
+        let next = if end == End::NotYet { Stage::Draining } else { Stage::Aborting };
+        let first_word = sleep(FIRST_WORD);
         tokio::select! {
             outcome = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break Some(outcome),
-            () = stopping.reached(next) => {}
+            () = stopping.reached(next) => match end {
+                // hyper would close a connection on which nothing was said yet, though a request may be on its way.
+                End::NotYet if activity.bytes().0 == 0 => end = End::AfterFirstWord,
+                End::NotYet => end = End::AfterRequest,
+                _ => break None,
+            },
+            () = first_word, if end == End::AfterFirstWord => end = End::AfterRequest,
         }
-        if draining {
-            break None;
+        if end == End::AfterRequest {
+            Pin::new(&mut connection).graceful_shutdown();
         }
-        draining = true;
-        Pin::new(&mut connection).graceful_shutdown();
     };
     if let Some(Err(error)) = &outcome {
         tracing::debug!(api = shared.api, %peer, %error, "connection ended by an error");
@@ -127,4 +148,11 @@ pub(super) async fn refuse(mut stream: TcpStream, reply: &[u8]) {
     });
     // Whatever fails here fails for a peer that is gone.
     let _ = refused.await;
+}
+
+/// The same without waiting for anything: a peer that has sent a request already may see a reset instead.
+pub(super) fn refuse_at_once(stream: TcpStream, reply: &[u8]) {
+    use std::io::Write as _;
+    // The buffer of a new connection has room for it. Whatever fails here fails for a peer that is gone.
+    let _ = stream.into_std().and_then(|mut stream| stream.write(reply));
 }

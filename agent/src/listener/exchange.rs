@@ -11,8 +11,8 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,14 +25,15 @@ use hyper::service::Service;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::service::TowerToHyperService;
 use tokio::time::{Instant, Sleep, sleep_until};
-use warp::filters::BoxedFilter;
 
 use super::access_log::Entry;
 use super::marker::ZeroCopy;
 use super::request_id;
 use super::transport::Activity;
+use super::under_way::{Told, UnderWay};
 use super::{Connection, Limits, Shared};
 use crate::api::problem::{Problem, Reply};
+use crate::api::routes::Routes;
 use crate::logging::said;
 
 /// The header that carries a request's id in both directions.
@@ -50,7 +51,7 @@ pub(super) struct Exchanges {
     pub(super) activity: Arc<Activity>,
     pub(super) peer: SocketAddr,
     pub(super) secure: bool,
-    pub(super) routes: BoxedFilter<(Reply,)>,
+    pub(super) routes: Arc<Routes>,
 }
 
 impl Service<Request<Incoming>> for Exchanges {
@@ -72,14 +73,17 @@ impl Service<Request<Incoming>> for Exchanges {
             request_id,
             zero_copy: (!self.secure).then(|| ZeroCopy::of(&self.activity)),
         });
-        let exchange = Arc::new(Exchange::new(entry, Arc::clone(&self.activity)));
+        let exchange = Exchange::listed(entry, Arc::clone(&self.activity));
         if let Some(problem) = too_large(&head, &self.shared.limits) {
             return Box::pin(run(exchange, AssertUnwindSafe(std::future::ready(Ok(problem.reply())))));
         }
         let body = RequestBody::new(body, Arc::clone(&exchange), self.shared.limits.body_timeout);
-        let routes = TowerToHyperService::new(warp::service(self.routes.clone()));
-        // Routes are chosen inside the future, so that a panic there is caught as well.
-        let reply = async move { routes.call(Request::from_parts(head, body)).await };
+        let routes = Arc::clone(&self.routes);
+        // The route is chosen inside the future, so that a panic there is caught as well.
+        let reply = async move {
+            let route = routes.find(&head.method, head.uri.path());
+            TowerToHyperService::new(warp::service(route)).call(Request::from_parts(head, body)).await
+        };
         Box::pin(run(exchange, AssertUnwindSafe(reply)))
     }
 }
@@ -162,18 +166,28 @@ struct Exchange {
     body_late: AtomicBool,
     /// The reply's head has been given to the connection.
     replied: AtomicBool,
+    /// What the connection had sent before.
+    sent_before: u64,
+    /// The place among the requests under way.
+    listed: OnceLock<u64>,
 }
 
 impl Exchange {
-    fn new(entry: Entry, activity: Arc<Activity>) -> Self {
-        let number = activity.begin();
-        Exchange {
+    fn listed(entry: Entry, activity: Arc<Activity>) -> Arc<Self> {
+        let (number, sent_before) = (activity.begin(), activity.bytes().1);
+        let exchange = Arc::new(Exchange {
             entry,
             activity,
             number,
             body_late: AtomicBool::new(false),
             replied: AtomicBool::new(false),
-        }
+            sent_before,
+            listed: OnceLock::new(),
+        });
+        let weak: Weak<Exchange> = Arc::downgrade(&exchange);
+        let place = exchange.entry.metrics.under_way.add(weak);
+        exchange.listed.get_or_init(|| place);
+        exchange
     }
 
     fn log_panic(&self, panic: &(dyn Any + Send)) {
@@ -189,8 +203,17 @@ impl Exchange {
     }
 }
 
+impl Told for Exchange {
+    fn tell(&self) -> UnderWay {
+        self.entry.under_way(self.activity.bytes().1.saturating_sub(self.sent_before))
+    }
+}
+
 impl Drop for Exchange {
     fn drop(&mut self) {
+        if let Some(place) = self.listed.get() {
+            self.entry.metrics.under_way.remove(*place);
+        }
         self.activity.end(self.number);
     }
 }

@@ -5,6 +5,7 @@
 //! The socket stays ours, so that files can leave through [`transport`] without being copied.
 
 mod access_log;
+mod activation;
 mod admission;
 mod bind;
 mod connection;
@@ -15,32 +16,34 @@ mod sendfile;
 mod stop;
 pub mod tls;
 mod transport;
+mod under_way;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
-use warp::filters::BoxedFilter;
 
 pub use self::access_log::TARGET as ACCESS_TARGET;
+pub use self::activation::{Activation, ActivationError};
 use self::admission::{Admission, Permit, Refusal};
 pub use self::bind::{BindError, bind};
 pub use self::exchange::REQUEST_ID;
 pub use self::marker::{LONGEST as LONGEST_MARKER, ZeroCopy};
 pub use self::stop::{Stage, Stop, Stopping};
-use crate::api::problem::Reply;
-use crate::metrics::Metrics;
+pub use self::under_way::{Requests, UnderWay};
+use crate::api::routes::Routes;
+use crate::metrics::{Metrics, OpenConnection};
 
 /// The reply to a connection that is too much.
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nServer: storage-agent\r\nRetry-After: 5\r\n\
 Content-Type: application/problem+json; charset=utf-8\r\nContent-Length: 132\r\nConnection: close\r\n\r\n\
 {\"type\":\"https://api.backend.ai/probs/storage/busy\",\"title\":\"Storage server is busy\",\
 \"msg\":\"Too many connections; try again later\"}\n";
-/// Refusals that are being sent at a time; beyond that a connection is closed without a word.
+/// Refusals at a time that wait for their peers to read them; beyond that they are sent and nothing more.
 const REFUSALS: usize = 64;
 /// How often the same complaint is logged.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
@@ -105,9 +108,35 @@ impl Shared {
 /// A listening socket with all that is needed to serve it.
 pub struct Listener {
     socket: TcpListener,
+    terms: Terms,
+}
+
+/// On what terms a listener takes new connections. A connection keeps those that it began with. Copies share them.
+#[derive(Clone)]
+pub struct Terms {
+    present: Arc<RwLock<Present>>,
+    admission: Arc<Admission>,
+}
+
+#[derive(Clone)]
+struct Present {
     tls: Option<TlsAcceptor>,
     shared: Arc<Shared>,
-    admission: Arc<Admission>,
+}
+
+impl Terms {
+    /// Changes them for the connections to come.
+    pub fn change(&self, tls: Option<Arc<ServerConfig>>, limits: Limits, trusted: TrustedProxies) {
+        self.admission.resize(limits.connections, limits.connections_per_peer);
+        let mut present = self.present.write().unwrap_or_else(PoisonError::into_inner);
+        let Shared { api, metrics, .. } = &*present.shared;
+        let shared = Shared { api, limits, trusted, metrics: Arc::clone(metrics) };
+        *present = Present { tls: tls.map(TlsAcceptor::from), shared: Arc::new(shared) };
+    }
+
+    fn present(&self) -> Present {
+        self.present.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Listener {
@@ -122,7 +151,13 @@ impl Listener {
     ) -> Self {
         let admission = Admission::new(limits.connections, limits.connections_per_peer);
         let shared = Arc::new(Shared { api, limits, trusted, metrics });
-        Listener { socket, tls: tls.map(TlsAcceptor::from), shared, admission }
+        let present = Present { tls: tls.map(TlsAcceptor::from), shared };
+        Listener { socket, terms: Terms { present: Arc::new(RwLock::new(present)), admission } }
+    }
+
+    /// The terms, to change them while it serves.
+    pub fn terms(&self) -> Terms {
+        self.terms.clone()
     }
 
     /// The address that is listened on.
@@ -132,13 +167,14 @@ impl Listener {
 
     /// Whether connections are TLS.
     pub fn is_tls(&self) -> bool {
-        self.tls.is_some()
+        self.terms.present().tls.is_some()
     }
 
     /// Accepts and serves connections until `stopping` says otherwise. Returns when the last connection has
     /// ended. Must run inside the runtime; fails only if the socket cannot be handed to it.
-    pub async fn serve(self, routes: BoxedFilter<(Reply,)>, mut stopping: Stopping) -> io::Result<()> {
-        let Listener { socket, tls, shared, admission } = self;
+    pub async fn serve(self, routes: Routes, mut stopping: Stopping) -> io::Result<()> {
+        let Listener { socket, terms } = self;
+        let routes = Arc::new(routes);
         let socket = tokio::net::TcpListener::from_std(socket)?;
         let mut complaints = Complaints::default();
         let refusals = Arc::new(Semaphore::new(REFUSALS));
@@ -149,6 +185,7 @@ impl Listener {
                 accepted = socket.accept() => accepted,
                 () = stopping.reached(Stage::Draining) => break,
             };
+            let Present { tls, shared } = terms.present();
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -157,30 +194,33 @@ impl Listener {
                 }
             };
             let exempt = shared.is_trusted_proxy(peer.ip().to_canonical());
-            match admission.admit(peer.ip(), exempt) {
+            match terms.admission.admit(peer.ip(), exempt) {
                 Ok(permit) => {
                     let _ = stream.set_nodelay(true);
-                    let connection = connection::serve(
+                    let open = shared.metrics.connection_opened(shared.api);
+                    tokio::spawn(connection::serve(
                         stream,
                         peer,
-                        tls.clone(),
-                        routes.clone(),
+                        tls,
+                        Arc::clone(&routes),
                         Arc::clone(&shared),
                         stopping.clone(),
-                    );
-                    tokio::spawn(guarded(connection, permit, alive.clone(), Arc::clone(&shared)));
+                        Held { _open: open, _permit: permit, _alive: alive.clone() },
+                    ));
                 }
                 Err(refusal) => {
                     shared.metrics.connection_refused(shared.api);
                     complaints.refused(&shared, peer.ip(), refusal);
                     // A TLS peer would take a plain reply for a broken handshake; it is just closed.
-                    if tls.is_none()
-                        && let Ok(turn) = Arc::clone(&refusals).try_acquire_owned()
-                    {
-                        tokio::spawn(async move {
+                    if tls.is_some() {
+                        continue;
+                    }
+                    match Arc::clone(&refusals).try_acquire_owned() {
+                        Ok(turn) => drop(tokio::spawn(async move {
                             connection::refuse(stream, BUSY).await;
                             drop(turn);
-                        });
+                        })),
+                        Err(_) => connection::refuse_at_once(stream, BUSY),
                     }
                 }
             }
@@ -191,15 +231,11 @@ impl Listener {
     }
 }
 
-async fn guarded(
-    connection: impl Future<Output = ()>,
-    permit: Permit,
-    alive: mpsc::Sender<()>,
-    shared: Arc<Shared>,
-) {
-    let open = shared.metrics.connection_opened(shared.api);
-    connection.await;
-    drop((open, permit, alive));
+/// What a connection has as long as it lives.
+struct Held {
+    _open: OpenConnection,
+    _permit: Permit,
+    _alive: mpsc::Sender<()>,
 }
 
 /// Waits before the next accept where trying again at once would only burn time.

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use rustls::ServerConfig;
 use storage_agent::api::problem::Reply;
+use storage_agent::api::routes::Routes;
 use storage_agent::listener::{Connection, Limits, Listener, Stop, TrustedProxies, bind};
 use storage_agent::metrics::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -74,7 +75,7 @@ fn start_routes(
     let listener = Listener::new("client", socket, tls, limits, trusted, Arc::clone(&metrics));
     let address = listener.local_addr().unwrap();
     let (stop, stopping) = Stop::new();
-    let task = tokio::spawn(listener.serve(routes, stopping));
+    let task = tokio::spawn(listener.serve(Routes::only(routes), stopping));
     Server { address, stop, metrics, task }
 }
 
