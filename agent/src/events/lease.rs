@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, spawn_blocking};
 use uuid::Uuid;
 
-use super::server::{Link, Server, ServerError};
+use super::failure::ServerError;
+use super::link::Link;
+use super::server::Server;
 
 /// How long a lease holds without being renewed.
 const TERM: Duration = Duration::from_secs(9);
@@ -25,12 +27,20 @@ pub const LEASE_OVER: Duration = Duration::from_secs(10);
 /// How long nobody may have spoken for an agent before its tasks are taken over.
 const SILENCE: Duration = Duration::from_secs(15);
 
+/// Questions that are asked at once. A server that hangs must not take up the threads that file work needs.
+const MOST_ASKED: usize = 8;
+/// How long nobody asks again after a server did not answer.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// The leases of this process.
 pub struct Leases {
     /// Nothing where file locks are trusted alone.
     server: Option<Server>,
     own: Uuid,
     idle: Mutex<Vec<Link>>,
+    asking: Arc<Semaphore>,
+    /// When the server did not answer last.
+    silent: Mutex<Option<Instant>>,
     /// This process, and the dead ones whose tasks it has.
     agents: Mutex<BTreeSet<Uuid>>,
     /// Agents without a lease, and since when: a server that lost its memory knows nobody for a moment.
@@ -57,6 +67,8 @@ impl Leases {
             server: wanted.then(|| Server::new(config)),
             own,
             idle: Mutex::default(),
+            asking: Arc::new(Semaphore::new(MOST_ASKED)),
+            silent: Mutex::default(),
             agents: Mutex::new(BTreeSet::from([own])),
             unknown: Mutex::default(),
             reachable: AtomicBool::new(true),
@@ -71,9 +83,8 @@ impl Leases {
     /// Takes the lease on an upload; nothing if another process has it, or if nobody can be asked.
     pub async fn upload(self: &Arc<Self>, session: &str) -> Option<Lease> {
         let (key, holder) = (format!("storage-agent.upload.{session}"), Uuid::new_v4().to_string());
-        let (leases, asked, asking) = (Arc::clone(self), key.clone(), holder.clone());
-        let taken = spawn_blocking(move || leases.ask(|link| link.take_lease(&asked, &asking, TERM))).await;
-        if taken.ok().flatten() != Some(true) {
+        let (asked, asking) = (key.clone(), holder.clone());
+        if self.asked(move |link| link.take_lease(&asked, &asking, TERM)).await != Some(true) {
             return None;
         }
         let (tell, lost) = watch::channel(false);
@@ -85,11 +96,8 @@ impl Leases {
         let mut renewed = Instant::now();
         while renewed.elapsed() + RENEW < TERM {
             tokio::time::sleep(RENEW).await;
-            let (leases, key, holder, asked) =
-                (Arc::clone(&self), key.clone(), holder.clone(), Instant::now());
-            let outcome =
-                spawn_blocking(move || leases.ask(|link| link.renew_lease(&key, &holder, TERM))).await;
-            match outcome.ok().flatten() {
+            let (key, holder, asked) = (key.clone(), holder.clone(), Instant::now());
+            match self.asked(move |link| link.renew_lease(&key, &holder, TERM)).await {
                 Some(true) => renewed = asked,
                 Some(false) => break,
                 None => {}
@@ -142,9 +150,27 @@ impl Leases {
         }
     }
 
+    /// As [`Leases::ask`], when it is its turn.
+    async fn asked<T: Send + 'static>(
+        self: &Arc<Self>,
+        question: impl Fn(&mut Link) -> Result<T, ServerError> + Send + 'static,
+    ) -> Option<T> {
+        let turn = Arc::clone(&self.asking).acquire_owned().await.ok()?;
+        let leases = Arc::clone(self);
+        let asking = spawn_blocking(move || {
+            let answer = leases.ask(question);
+            drop(turn);
+            answer
+        });
+        asking.await.ok().flatten()
+    }
+
     /// Asks the server over a connection of its own; nothing if it does not answer. Blocks.
     fn ask<T>(&self, question: impl Fn(&mut Link) -> Result<T, ServerError>) -> Option<T> {
         let server = self.server.as_ref()?;
+        if lock(&self.silent).is_some_and(|since| since.elapsed() < PAUSE) {
+            return None;
+        }
         let answer = |mut link: Link| {
             let answer = question(&mut link)?;
             lock(&self.idle).push(link);
@@ -157,6 +183,7 @@ impl Leases {
             Some(Err(_)) | None => server.connect().and_then(answer),
         };
         let was_reachable = self.reachable.swap(outcome.is_ok(), Relaxed);
+        *lock(&self.silent) = outcome.is_err().then(Instant::now);
         match outcome {
             Err(error) if was_reachable => {
                 tracing::warn!(%error, "leases cannot be had: uploads that need one have to wait");
@@ -183,7 +210,7 @@ impl Drop for Lease {
         let (leases, key, holder) = (Arc::clone(&self.leases), self.key.clone(), self.holder.clone());
         // Without a runtime the process is ending, and the lease ends by itself.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn_blocking(move || leases.ask(|link| link.drop_lease(&key, &holder)));
+            runtime.spawn(async move { leases.asked(move |link| link.drop_lease(&key, &holder)).await });
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use uuid::Uuid;
 
@@ -13,6 +13,10 @@ use crate::tasks::{Filed, Subject, Task, told};
 /// How long after a task's end managers are told: some set a folder's state only after they have our reply to the
 /// request, and would overwrite what an earlier event made of it.
 const DELAY: Duration = Duration::from_millis(1500);
+
+/// How long after it was begun a task is announced. Not at once, so that what a request costs does not include waking
+/// the publisher and the server, and so that many are announced together.
+const ANNOUNCE: Duration = Duration::from_millis(250);
 
 /// Begun tasks that may wait to be announced; what is beyond is not.
 const MOST_BEGUN: usize = 10_000;
@@ -43,7 +47,7 @@ pub struct Outbox {
 #[derive(Default)]
 struct Queue {
     ended: VecDeque<Entry>,
-    begun: Vec<Arc<Task>>,
+    begun: Vec<(Instant, Arc<Task>)>,
 }
 
 /// What is to be known of an outbox from outside.
@@ -90,35 +94,40 @@ impl Outbox {
         let place = queue.ended.partition_point(|other| other.ended.at <= entry.ended.at);
         queue.ended.insert(place, entry);
         drop(queue);
-        self.changed.notify_one();
+        if place == 0 {
+            self.changed.notify_one();
+        }
     }
 
     /// Has the beginning of a task, and its progress, told.
     pub fn begun(&self, task: &Arc<Task>) {
         let mut queue = self.lock();
         if queue.begun.len() < MOST_BEGUN {
-            queue.begun.push(Arc::clone(task));
+            queue.begun.push((Instant::now(), Arc::clone(task)));
+            let first = queue.begun.len() == 1;
             drop(queue);
-            self.changed.notify_one();
+            if first {
+                self.changed.notify_one();
+            }
         }
     }
 
-    /// Waits until something is due, or a task was begun, or for this long.
+    /// Waits until something is due, or for this long, or until there is something else to wait for.
     pub(super) fn wait(&self, longest: Duration) {
         let queue = self.lock();
-        if !queue.begun.is_empty() {
-            return;
-        }
-        let due = queue.ended.front().map(|entry| until_due(entry, SystemTime::now()));
-        let time = due.map_or(longest, |due| due.min(longest));
+        let told = queue.ended.front().map(|entry| until_due(entry, SystemTime::now()));
+        let announced = queue.begun.first().map(|(since, _)| ANNOUNCE.saturating_sub(since.elapsed()));
+        let time = told.into_iter().chain(announced).fold(longest, Duration::min);
         if !time.is_zero() {
             drop(self.changed.wait_timeout(queue, time));
         }
     }
 
-    /// Takes the tasks that were begun since the last call.
+    /// Takes the tasks that were begun and are to be announced: always before their ends are due.
     pub(super) fn take_begun(&self) -> Vec<Arc<Task>> {
-        std::mem::take(&mut self.lock().begun)
+        let begun = &mut self.lock().begun;
+        let due = begun.partition_point(|(since, _)| since.elapsed() >= ANNOUNCE);
+        begun.drain(..due).map(|(_, task)| task).collect()
     }
 
     /// Takes up to `most` ends that are due, the oldest first.
@@ -179,8 +188,8 @@ fn until_due(entry: &Entry, now: SystemTime) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::Kind;
     use crate::tasks::journal::Outcome;
+    use crate::tasks::{Kind, Tasks};
 
     fn entry(name: &str, at: u64) -> Entry {
         let subject = Subject { kind: Kind::Delete, volume: "v".into(), vfid: name.into(), target: None };
@@ -220,10 +229,25 @@ mod tests {
     }
 
     #[test]
+    fn a_task_is_announced_a_moment_after_it_was_begun_and_waited_for_no_longer() {
+        let outbox = Outbox::new(10);
+        let tasks = Tasks::new(1, 10, Duration::ZERO);
+        let task = tasks.resume(Uuid::new_v4(), entry("a", 1).subject);
+        outbox.begun(&task);
+        assert!(outbox.take_begun().is_empty(), "the request has not been answered yet");
+        let begin = Instant::now();
+        while outbox.take_begun().is_empty() {
+            outbox.wait(Duration::from_secs(60));
+            assert!(begin.elapsed() < Duration::from_secs(5));
+        }
+        assert!(begin.elapsed() < DELAY, "its end may be told by then");
+    }
+
+    #[test]
     fn waiting_ends_when_something_is_due() {
         let outbox = Outbox::new(10);
         outbox.push(entry("a", 1));
-        let begin = std::time::Instant::now();
+        let begin = Instant::now();
         outbox.wait(Duration::from_secs(60));
         assert!(begin.elapsed() < Duration::from_secs(5));
     }

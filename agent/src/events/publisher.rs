@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
+use super::failure::ServerError;
+use super::link::Link;
 use super::message::{TaskEvent, task_begun, task_progress};
 use super::outbox::{Entry, Outbox};
-use super::server::{Link, Server, ServerError};
+use super::server::Server;
 use crate::app::App;
 use crate::tasks::{Task, told};
 use crate::tree::Progress;
@@ -20,8 +22,6 @@ const BATCH: usize = 64;
 /// How often the progress of running tasks is looked at, and how many of them may have news each time.
 const PROGRESS: Duration = Duration::from_secs(2);
 const NEWS: usize = 100;
-/// How soon a task is announced or not at all: sooner than its end can be told.
-const ANNOUNCED_WITHIN: Duration = Duration::from_secs(1);
 /// Tasks beyond this number are not watched.
 const MOST_WATCHED: usize = 20_000;
 /// After a failure the server is tried again after this time, which doubles with each failure up to the other.
@@ -33,7 +33,7 @@ pub fn spawn(app: &Arc<App>) -> std::io::Result<()> {
     let Some(outbox) = &app.outbox else { return Ok(()) };
     let publisher = Publisher {
         outbox: Arc::clone(outbox),
-        server: Server::new(&app.config),
+        server: Server::new(&app.config()),
         link: None,
         watched: Vec::new(),
         looked: Instant::now(),
@@ -57,7 +57,6 @@ struct Publisher {
 
 struct Watched {
     task: Arc<Task>,
-    since: Instant,
     said: Option<Progress>,
 }
 
@@ -76,9 +75,8 @@ impl Publisher {
     fn run(mut self) {
         loop {
             self.outbox.wait(PROGRESS);
-            let since = Instant::now();
             let begun = self.outbox.take_begun().into_iter();
-            self.watched.extend(begun.map(|task| Watched { task, since, said: None }));
+            self.watched.extend(begun.map(|task| Watched { task, said: None }));
             self.watched.truncate(MOST_WATCHED);
             let news = self.news();
             let ends = self.outbox.take_due(BATCH);
@@ -98,21 +96,20 @@ impl Publisher {
         let look = self.looked.elapsed() >= PROGRESS;
         if look {
             self.looked = Instant::now();
-            self.watched.retain(|watched| !watched.task.state().is_final());
+            self.watched.retain(|watched| watched.said.is_none() || !watched.task.state().is_final());
             // Those that had no turn get one the next time.
             let turn = NEWS.min(self.watched.len());
             self.watched.rotate_left(turn);
         }
         let (mut begun, mut progressed) = (Vec::new(), Vec::new());
-        for Watched { task, since, said } in self.watched.iter_mut().rev() {
+        for Watched { task, said } in self.watched.iter_mut().rev() {
             let progress = task.control.progress();
             match said {
-                None if since.elapsed() < ANNOUNCED_WITHIN => begun.push(task_begun(task.id)),
+                None => begun.push(task_begun(task.id)),
                 Some(said) if look && *said != progress && progressed.len() < NEWS => {
                     progressed.push(task_progress(task.id, progress));
                 }
                 Some(_) => continue,
-                None => {}
             }
             *said = Some(progress);
         }
