@@ -5,6 +5,7 @@
 //! ended, until managers know. All lies in the same file system and quota as the folders themselves, so a rename is
 //! all it takes, and any agent that serves the volume can find it.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,9 +20,6 @@ use crate::fs::{Dir, Name, PathError, RelPath, Replace};
 
 /// A record is a few hundred bytes; whatever is longer was not written by us.
 const LONGEST_RECORD: u64 = 16 * 1024;
-
-/// Writing a record takes milliseconds; a draft of this age, in seconds, is nobody's any more.
-const OLD_DRAFT: i64 = 3600;
 
 /// What stands in a task's file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,31 +204,30 @@ impl Trash {
 
     /// Writes a task's record durably, replacing an earlier one.
     pub fn write(&self, id: Uuid, record: &Record) -> Result<(), OpError> {
-        self.put(id, &Self::record_name(id)?, record, true)
+        self.put(&Self::record_name(id)?, &draft_name(id, record.owner, "new")?, record, true)
     }
 
     /// Notes how a task ended. Not durably: whoever finds the record without the note does the work again, which takes
     /// no time where nothing is left to do.
     pub fn write_ended(&self, id: Uuid, ended: &Ended) -> Result<(), OpError> {
-        self.put(id, &Self::ended_name(id)?, ended, false)
+        self.put(&Self::ended_name(id)?, &draft_name(id, self.read(id)?.owner, "new")?, ended, false)
     }
 
-    fn put(&self, id: Uuid, to: &Name, content: &impl Serialize, durable: bool) -> Result<(), OpError> {
+    fn put(&self, to: &Name, draft: &Name, content: &impl Serialize, durable: bool) -> Result<(), OpError> {
         let text = serde_json::to_vec(content).map_err(|e| failed(e.into()))?;
-        let draft = name(&format!("{}.new", id.hyphenated()))?;
         let write = || {
             // A process that died in here may have left one.
-            drop(self.dir.unlink(&draft));
-            let mut file = self.dir.create_new(&draft, 0o600)?;
+            drop(self.dir.unlink(draft));
+            let mut file = self.dir.create_new(draft, 0o600)?;
             file.write_all(&text)?;
             if durable {
                 file.sync_all()?;
             }
-            self.dir.rename(&draft, &self.dir, to, Replace::Yes)?;
+            self.dir.rename(draft, &self.dir, to, Replace::Yes)?;
             if durable { self.dir.sync() } else { Ok(()) }
         };
         write().map_err(|error| {
-            drop(self.dir.unlink(&draft));
+            drop(self.dir.unlink(draft));
             failed(error)
         })
     }
@@ -239,7 +236,7 @@ impl Trash {
     /// same clone, in whatever process, its id; another clone to the same target is refused.
     pub fn claim(&self, target: &VfolderId, id: Uuid, subject: &Subject) -> Result<Option<Uuid>, OpError> {
         const TRIES: usize = 100;
-        let (claim, draft) = (claim_name(target)?, name(&format!("{}.claim", id.hyphenated()))?);
+        let (claim, draft) = (claim_name(target)?, draft_name(id, self.read(id)?.owner, "claim")?);
         drop(self.dir.unlink(&draft));
         // A claim appears as a whole: its content is what others go by.
         let mut file = self.dir.create_new(&draft, 0o600).map_err(failed)?;
@@ -308,10 +305,7 @@ impl Trash {
         let mut found = Vec::new();
         for entry in self.dir.entries().map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            let Some(id) = record_id(entry.name.as_bytes()) else {
-                self.remove_old_draft(&entry.name);
-                continue;
-            };
+            let Some(id) = id_before(entry.name.as_bytes(), ".json") else { continue };
             match self.read(id) {
                 Ok(record) => found.push(Left { id, record, ended: self.read_ended(id) }),
                 // Its task ended just now.
@@ -324,16 +318,33 @@ impl Trash {
         Ok(found)
     }
 
-    /// Removes what a process left that died while it wrote.
-    fn remove_old_draft(&self, name: &Name) {
-        let is_draft = [&b".new"[..], b".claim"].iter().any(|suffix| name.as_bytes().ends_with(suffix));
-        if !is_draft {
-            return;
+    /// The processes that are named by records, or by drafts of which nothing has become yet.
+    pub fn owners(&self) -> Result<BTreeSet<Uuid>, OpError> {
+        let mut owners: BTreeSet<_> = self.unfinished()?.iter().map(|left| left.record.owner).collect();
+        for entry in self.dir.entries().map_err(failed)? {
+            owners.extend(drafter(entry.map_err(failed)?.name.as_bytes()));
         }
-        let written = self.dir.stat(name).map_or(i64::MAX, |stat| stat.mtime.secs);
-        if written < i64::try_from(millis(SystemTime::now()) / 1000).unwrap_or(0) - OLD_DRAFT {
-            drop(self.dir.unlink(name));
+        Ok(owners)
+    }
+
+    /// Removes what processes left that died between two steps: drafts, and notes of ends whose record is gone.
+    pub fn clean(&self, dead: &BTreeSet<Uuid>) -> Result<(), OpError> {
+        for entry in self.dir.entries().map_err(failed)? {
+            let name = entry.map_err(failed)?.name;
+            let is_draft = drafter(name.as_bytes()).is_some_and(|owner| dead.contains(&owner));
+            let is_orphan = || match id_before(name.as_bytes(), ".ended") {
+                Some(id) => self.read(id).is_err_and(|error| error.is_not_found()),
+                None => false,
+            };
+            if is_draft || is_orphan() {
+                match self.dir.unlink(&name) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                    _ => {}
+                }
+            }
         }
+        self.remove_if_empty();
+        Ok(())
     }
 
     /// Reads a task's record.
@@ -354,8 +365,21 @@ impl Trash {
     }
 }
 
-fn record_id(name: &[u8]) -> Option<Uuid> {
-    std::str::from_utf8(name).ok()?.strip_suffix(".json")?.parse().ok()
+fn id_before(name: &[u8], suffix: &str) -> Option<Uuid> {
+    std::str::from_utf8(name).ok()?.strip_suffix(suffix)?.parse().ok()
+}
+
+/// A file that is being written for a task. It names the process, so that it can be told when nobody writes it any more.
+fn draft_name(id: Uuid, owner: Uuid, kind: &str) -> Result<Name, OpError> {
+    name(&format!("{}.{}.{kind}", id.hyphenated(), owner.hyphenated()))
+}
+
+/// The process that writes, or wrote, a draft.
+fn drafter(name: &[u8]) -> Option<Uuid> {
+    let (drafted, kind) = std::str::from_utf8(name).ok()?.rsplit_once('.')?;
+    let (id, owner) = drafted.split_once('.')?;
+    let is_draft = matches!(kind, "new" | "claim") && id.parse::<Uuid>().is_ok();
+    owner.parse().ok().filter(|_| is_draft)
 }
 
 fn trash_name() -> Result<Name, OpError> {
@@ -458,6 +482,32 @@ mod tests {
     }
 
     #[test]
+    fn what_the_dead_left_half_written_goes_and_what_the_living_write_stays() {
+        let place = tempfile::tempdir().unwrap();
+        let holder = || Dir::open_root(place.path()).unwrap();
+        let trash = Trash::open(holder()).unwrap();
+        let (task, dead, living) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+        let names = [
+            format!("{task}.{dead}.new"),
+            format!("{task}.{dead}.claim"),
+            format!("{task}.ended"),
+            format!("{task}.{living}.new"),
+        ];
+        names.iter().for_each(|name| std::fs::write(place.path().join(".trash").join(name), "{").unwrap());
+        assert_eq!(trash.owners().unwrap(), BTreeSet::from([dead, living]));
+        trash.clean(&BTreeSet::from([dead])).unwrap();
+        let left: Vec<_> = std::fs::read_dir(place.path().join(".trash")).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        trash.clean(&BTreeSet::from([living])).unwrap();
+        assert!(!place.path().join(".trash").exists());
+        let (trash, record) = (Trash::open(holder()).unwrap(), record());
+        trash.write(task, &record).unwrap();
+        trash.write_ended(task, &Ended::now(&State::Done)).unwrap();
+        trash.clean(&BTreeSet::from([record.owner])).unwrap();
+        assert!(trash.unfinished().unwrap()[0].ended.is_some(), "a note stays with its record");
+    }
+
+    #[test]
     fn records_of_earlier_releases_are_read_as_nobodys() {
         let old: Record = serde_json::from_str(r#"{"kind":"delete","vfid":"a"}"#).unwrap();
         assert_eq!(old, Record { begun: 0, ..Record::new(Kind::Delete, "a") });
@@ -480,5 +530,24 @@ mod tests {
         let (place, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::os::unix::fs::symlink(elsewhere.path(), place.path().join(".trash")).unwrap();
         assert!(Trash::open(Dir::open_root(place.path()).unwrap()).is_err());
+    }
+
+    #[test]
+    fn fuzzed() {
+        let place = tempfile::tempdir().unwrap();
+        let trash = Trash::open(Dir::open_root(place.path()).unwrap()).unwrap();
+        let id = Uuid::new_v4();
+        let words: [&[u8]; 7] = [b"null", b"{}", b"\"kind\":\"clone\"", b"-1", b"1e999", b"\0", b"\"../..\""];
+        spoil::target(env!("CARGO_MANIFEST_DIR"), "journal", &words, |text| {
+            for suffix in ["json", "ended"] {
+                std::fs::write(place.path().join(format!(".trash/{id}.{suffix}")), text).unwrap();
+            }
+            // Whatever stands there, at most that one task is left over, and reading it leaves the file.
+            assert!(trash.unfinished().unwrap().len() <= 1);
+            let _ = trash.read_ended(id);
+            if let Ok(record) = trash.read(id) {
+                let _ = record.subject("local");
+            }
+        });
     }
 }

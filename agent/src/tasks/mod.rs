@@ -121,28 +121,50 @@ impl Task {
     }
 }
 
+/// Most ended tasks that are listed. A busy site ends thousands in a day; each costs some kilobytes, and a look at every
+/// one when a new task comes.
+const ENDED: usize = 2000;
+
 /// All tasks: waiting, running, and ended not long ago.
 pub struct Tasks {
     by_id: Mutex<BTreeMap<Uuid, Arc<Task>>>,
     /// For each volume its own: one that hangs keeps those it has.
     slots: Mutex<BTreeMap<String, Arc<Semaphore>>>,
     running: usize,
+    limits: Mutex<Limits>,
+}
+
+#[derive(Clone, Copy)]
+struct Limits {
     most: usize,
     retention: Duration,
 }
 
 impl Tasks {
-    /// Lets `running` tasks work on a volume at once and `most` be unfinished in all; ended ones stay listed for `retention`.
+    /// Lets `running` tasks work on a volume at once and `most` be unfinished in all; ended ones stay listed for
+    /// `retention`, if there are no more than 2,000 of them.
     pub fn new(running: usize, most: usize, retention: Duration) -> Arc<Self> {
         let (by_id, slots) = Default::default();
-        Arc::new(Tasks { by_id, slots, running: running.max(1), most, retention })
+        Arc::new(Tasks {
+            by_id,
+            slots,
+            running: running.max(1),
+            limits: Mutex::new(Limits { most, retention }),
+        })
+    }
+
+    /// Changes how many may be unfinished, and how long ended ones stay listed.
+    pub fn reconfigure(&self, most: usize, retention: Duration) {
+        *lock(&self.limits) = Limits { most, retention };
     }
 
     /// Registers a task that does not run yet. Refused when too many are unfinished.
     pub fn register(&self, id: Uuid, subject: Subject) -> Result<Arc<Task>, OpError> {
+        let Limits { most, retention } = *lock(&self.limits);
         let mut tasks = lock(&self.by_id);
-        tasks.retain(|_, task| task.age_since_end().is_none_or(|age| age < self.retention));
-        if tasks.values().filter(|task| !task.state().is_final()).count() >= self.most {
+        tasks.retain(|_, task| task.age_since_end().is_none_or(|age| age < retention));
+        forget_oldest(&mut tasks);
+        if tasks.values().filter(|task| !task.state().is_final()).count() >= most {
             return Err(OpError::Busy { what: "too many tasks are waiting", key: "limits.tasks-queued" });
         }
         Ok(insert(&mut tasks, id, subject))
@@ -234,6 +256,15 @@ fn insert(tasks: &mut BTreeMap<Uuid, Arc<Task>>, id: Uuid, subject: Subject) -> 
     task
 }
 
+fn forget_oldest(tasks: &mut BTreeMap<Uuid, Arc<Task>>) {
+    let ended = |task: &Arc<Task>| Some((task.age_since_end()?, task.id));
+    let mut by_age: Vec<_> = tasks.values().filter_map(ended).collect();
+    by_age.sort_unstable();
+    for (_, id) in by_age.iter().skip(ENDED) {
+        tasks.remove(id);
+    }
+}
+
 fn log_end(task: &Task, state: &State) {
     let Subject { kind, volume, vfid, .. } = &task.subject;
     let progress = task.control.progress();
@@ -251,4 +282,28 @@ fn log_end(task: &Task, state: &State) {
 /// A mutex whose holder panicked still holds whole values here: nothing is changed in steps under a lock.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_tasks_that_ended_the_newest_stay_and_all_that_have_not() {
+        let tasks = Tasks::new(1, 10, Duration::from_secs(3600));
+        let subject = || Subject { kind: Kind::Delete, volume: "v".into(), vfid: "a".into(), target: None };
+        let waiting = tasks.register(Uuid::new_v4(), subject()).unwrap();
+        let end = |task: &Task, age: u64| {
+            *lock(&task.ended) = Instant::now().checked_sub(Duration::from_millis(age));
+            task.state.send_replace(State::Done);
+        };
+        let oldest = tasks.register(Uuid::new_v4(), subject()).unwrap();
+        end(&oldest, 10_000);
+        for age in 0..ENDED as u64 {
+            end(&tasks.register(Uuid::new_v4(), subject()).unwrap(), age);
+        }
+        tasks.register(Uuid::new_v4(), subject()).unwrap();
+        assert_eq!(tasks.all().len(), ENDED + 2);
+        assert!(tasks.get(oldest.id).is_none() && tasks.get(waiting.id).is_some());
+    }
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::ending::{discard, stays};
 use super::journal::{Left, Record, Trash};
-use super::{Filed, Kind, work};
+use super::{Filed, Kind, Marks, work};
 use crate::app::App;
 use crate::error::OpError;
 use crate::events::Entry;
@@ -99,7 +99,10 @@ fn find(app: &App, volume: &Arc<Volume>, whole: bool) -> Result<Vec<Found>, OpEr
     let marks = &app.marks;
     let mut owners: BTreeSet<Uuid> = marks.others(volume, app.leases.are_on())?.into_iter().collect();
     if whole {
-        owners.extend(records(volume)?.iter().map(|(_, left)| left.record.owner));
+        each_trash(volume, |_, trash| {
+            owners.extend(trash.owners()?);
+            Ok(())
+        })?;
     }
     let mut adopted = BTreeSet::new();
     for owner in owners {
@@ -110,34 +113,39 @@ fn find(app: &App, volume: &Arc<Volume>, whole: bool) -> Result<Vec<Found>, OpEr
     if adopted.is_empty() {
         return Ok(Vec::new());
     }
-    // Only what is there after the marks were taken: a process may have ended its tasks just before it died.
-    let found = records(volume).map(|records| {
-        let ours = records.into_iter().filter(|(_, left)| adopted.contains(&left.record.owner));
-        let mut found: Vec<Found> = ours
-            .map(|(scope, left)| {
-                marks.add(volume, left.record.owner);
-                let filed = Filed::found(marks, volume, scope, left.record.owner, left.id);
-                Found { left, filed }
-            })
-            .collect();
-        found
-            .sort_by_key(|found| found.left.ended.as_ref().map_or(found.left.record.begun, |ended| ended.at));
-        found
-    });
+    let found = left_by(&adopted, marks, volume);
     adopted.into_iter().for_each(|owner| marks.release(volume, owner));
     found
 }
 
-fn records(volume: &Volume) -> Result<Vec<(Option<QuotaScopeId>, Left)>, OpError> {
+/// What the dead left to do, and nothing else: what they only began to write is removed. To be called when their marks
+/// were taken, because a process may have ended its tasks just before it died.
+fn left_by(dead: &BTreeSet<Uuid>, marks: &Arc<Marks>, volume: &Arc<Volume>) -> Result<Vec<Found>, OpError> {
+    let mut found: Vec<Found> = Vec::new();
+    each_trash(volume, |scope, trash| {
+        for left in trash.unfinished()?.into_iter().filter(|left| dead.contains(&left.record.owner)) {
+            marks.add(volume, left.record.owner);
+            let filed = Filed::found(marks, volume, scope.copied(), left.record.owner, left.id);
+            found.push(Found { left, filed });
+        }
+        trash.clean(dead)
+    })?;
+    found.sort_by_key(|found| found.left.ended.as_ref().map_or(found.left.record.begun, |ended| ended.at));
+    Ok(found)
+}
+
+fn each_trash(
+    volume: &Volume,
+    mut visit: impl FnMut(Option<&QuotaScopeId>, &Trash) -> Result<(), OpError>,
+) -> Result<(), OpError> {
     let scopes = volume.scopes()?;
-    let mut found = Vec::new();
     for scope in scopes.iter().map(Some).chain([None]) {
         let Ok(holder) = volume.holder(scope) else { continue };
         if let Some(trash) = Trash::existing(holder)? {
-            found.extend(trash.unfinished()?.into_iter().map(|left| (scope.copied(), left)));
+            visit(scope, &trash)?;
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 fn go_on(app: &Arc<App>, volume: &Arc<Volume>, left: Left, mut filed: Filed) -> Result<(), OpError> {

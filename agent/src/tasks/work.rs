@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// Purges a folder that was hidden before. Without a record it stands where it was.
 pub fn purge(app: &Arc<App>, task: &Arc<Task>, filed: Option<Filed>, (volume, id): Folder) {
-    let threads = app.config.limits.delete_parallelism;
+    let threads = app.config().limits.delete_parallelism;
     let runtime = Handle::current();
     let at = filed.as_ref().map(|filed| filed.at().clone());
     app.begin(task, filed, move |task| {
@@ -97,7 +97,7 @@ pub fn record_clone(
 
 /// Copies a folder, after [`record_clone`].
 pub fn clone(app: &Arc<App>, task: &Arc<Task>, filed: Filed, (from, src): Folder, (to, dst): Folder) {
-    let threads = app.config.limits.tree_parallelism;
+    let threads = app.config().limits.tree_parallelism;
     let at = filed.at().clone();
     app.begin(task, Some(filed), move |task| {
         let (source, target) = (Place { volume: &from, id: src }, Place { volume: &to, id: dst });
@@ -155,7 +155,7 @@ impl App {
 
     /// Says that a manager will wait in vain, where one does.
     pub fn warn_untold(&self, subject: &Subject) {
-        let waits = match self.config.agent.manager_version {
+        let waits = match self.config().agent.manager_version {
             Some(version) if subject.kind == Kind::Clone => !version.takes_clone_reply_for_done(),
             Some(version) => version.waits_for_deletion_events(),
             None => true,

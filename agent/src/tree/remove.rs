@@ -225,7 +225,7 @@ impl Remover<'_> {
             return Err(error);
         }
         let mode = at.dir().stat_self()?.permissions();
-        match at.dir().set_mode(mode | 0o700) {
+        match at.dir().set_mode(mode & 0o777 | 0o700) {
             Ok(()) => action(at.dir()),
             // Not the owner: what the caller needs to hear is why the removal failed.
             Err(_) => Err(error),

@@ -9,6 +9,7 @@ mod backend;
 mod cephfs;
 mod examine;
 mod gauge;
+mod mount;
 mod netapp;
 mod pulse;
 mod purestorage;
@@ -32,6 +33,7 @@ pub use self::array::ArrayError;
 pub use self::backend::{Backend, is_native};
 pub use self::examine::Examine;
 pub use self::gauge::{Capacity, FsPerfMetric, Gauge, Hardware};
+use self::mount::Mount;
 pub use self::quota::{Allowance, Drift, DriftKind, EntryUsage, QuotaModel, Room, ScopeUsage};
 pub use self::trees::Trees;
 use self::work::Bounds;
@@ -44,6 +46,25 @@ pub const DIR_MODE: u32 = 0o755;
 /// The name of the volume that is always there, never listed, and does nothing.
 pub const NOOP: &str = "noop";
 
+/// The mount points in a mount table (proc_pid_mountinfo(5)).
+pub(crate) fn mount_points(table: &str) -> impl Iterator<Item = PathBuf> {
+    table.lines().map(pulse::mount_point)
+}
+
+/// Whether a volume uses a vendor's tool that is installed, so that programs have to be started.
+pub(crate) fn runs_programs(config: &Config) -> bool {
+    config.volumes.iter().any(|volume| match volume.backend {
+        config::Backend::NetApp => netapp::has_tool(volume),
+        config::Backend::PureStorage => purestorage::has_tool(volume),
+        _ => false,
+    })
+}
+
+/// Where the tools of vendors write besides volumes, as far as their own variables say.
+pub(crate) fn tool_directories() -> impl Iterator<Item = PathBuf> {
+    tool::directories()
+}
+
 /// One configured volume.
 pub struct Volume {
     /// The name under `[volume.<name>]`.
@@ -55,6 +76,7 @@ pub struct Volume {
     /// The parts.
     pub backend: Backend,
     bounds: Bounds,
+    mount: Mount,
 }
 
 impl Volume {
@@ -65,6 +87,7 @@ impl Volume {
             name: volume.name.clone(),
             fsprefix: volume.fsprefix.clone(),
             backend: Backend::of(volume, config)?,
+            mount: Mount::new(volume.marker.as_deref()),
             bounds: Bounds::new(&volume.name, &path, &config.agent, &config.limits),
             path,
         })
@@ -73,15 +96,25 @@ impl Volume {
     /// A plain directory, whatever it lies on.
     pub fn plain(name: &str, path: PathBuf) -> Self {
         let bounds = Bounds::new(name, &path, &Agent::default(), &Limits::default());
-        Volume { name: name.into(), path, fsprefix: ".".into(), backend: Backend::plain("vfs"), bounds }
+        let (backend, mount) = (Backend::plain("vfs"), Mount::new(None));
+        Volume { name: name.into(), path, fsprefix: ".".into(), backend, bounds, mount }
     }
 
-    /// Opens the mount point, where the backend's file system must be.
+    /// Opens the mount point, where the backend's file system must be, and still the one that was.
     pub fn root(&self) -> Result<Dir, OpError> {
         let trees = &self.backend.trees;
-        Dir::open_root(&self.path)
-            .and_then(|root| trees.accept(&root).map(|()| root.reserving(trees.reserved_name())))
-            .map_err(|source| OpError::VolumeUnavailable { volume: self.name.clone(), source })
+        let open = || {
+            let root = Dir::open_root(&self.path)?;
+            self.mount.check(&root)?;
+            trees.accept(&root)?;
+            Ok(root.reserving(trees.reserved_name()))
+        };
+        open().map_err(|source| OpError::VolumeUnavailable { volume: self.name.clone(), source })
+    }
+
+    /// Why the file system that stands at the path is not the volume's, if it is so. Blocks.
+    pub fn is_absent(&self) -> Option<io::Error> {
+        Dir::open_root(&self.path).and_then(|root| self.mount.check(&root)).err()
     }
 
     /// Opens the directory that holds a bare folder (the mount point) or a scoped one (the scope's directory).

@@ -8,7 +8,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -46,7 +46,8 @@ pub(crate) struct Answer {
 pub(super) struct Pulse {
     volume: String,
     path: PathBuf,
-    patience: Duration,
+    /// In milliseconds.
+    patience: AtomicU64,
     state: watch::Sender<State>,
     probing: AtomicBool,
 }
@@ -55,7 +56,17 @@ impl Pulse {
     /// Nothing is known yet. The volume hangs when it does not answer within `patience`.
     pub(super) fn new(volume: String, path: PathBuf, patience: Duration) -> Arc<Self> {
         let state = watch::Sender::new(State::default());
+        let patience = AtomicU64::new(milliseconds(patience));
         Arc::new(Pulse { volume, path, patience, state, probing: AtomicBool::new(false) })
+    }
+
+    /// Changes how long the volume may take to answer.
+    pub(super) fn set_patience(&self, patience: Duration) {
+        self.patience.store(milliseconds(patience), Ordering::Relaxed);
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_millis(self.patience.load(Ordering::Relaxed))
     }
 
     /// The last answer if it is fresh, else a new one. Waits no longer than the volume may take.
@@ -97,7 +108,7 @@ impl Pulse {
 
     /// What is said of a volume that hangs.
     pub(super) fn sentence(&self) -> String {
-        format!("it did not answer within {} s; its file system hangs", self.patience.as_secs_f64())
+        format!("it did not answer within {} s; its file system hangs", self.patience().as_secs_f64())
     }
 
     fn begin(self: &Arc<Self>, probe: &Probe) {
@@ -114,7 +125,7 @@ impl Pulse {
             spawn_blocking(move || probe())
         };
         let mut calls: FuturesUnordered<_> = std::iter::once(call()).collect();
-        let mut patience = self.patience;
+        let mut patience = self.patience();
         let answer = loop {
             match timeout(patience, calls.next()).await {
                 Ok(Some(Ok(answer))) => break answer,
@@ -174,19 +185,25 @@ impl Answer {
     }
 }
 
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The lines of the mount table that are about `path` or a directory above it (proc_pid_mountinfo(5)). Reading them
 /// asks no file system.
 fn mounts_at(path: &Path) -> Vec<String> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let is_above = |line: &&str| {
-        let point = line.split(' ').nth(4).unwrap_or_default();
-        path.starts_with(unescape(point))
-    };
+    let is_above = |line: &&str| path.starts_with(mount_point(line));
     table.lines().filter(is_above).map(str::to_owned).collect()
 }
 
+/// The mount point of a line of the mount table.
+pub(super) fn mount_point(line: &str) -> PathBuf {
+    unescape(line.split(' ').nth(4).unwrap_or_default()).into()
+}
+
 /// Blanks and backslashes are written as three octal digits.
-fn unescape(point: &str) -> String {
+pub(super) fn unescape(point: &str) -> String {
     let characters = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
     characters.iter().fold(point.to_owned(), |text, (code, character)| text.replace(code, character))
 }

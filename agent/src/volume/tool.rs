@@ -18,7 +18,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use rustix::fs::{Access, access};
 
-use crate::fs::Dir;
+use crate::fs::{Dir, set_mode_as_allowed};
 use crate::tree::{Control, CopyOptions, CopyReport, Interrupted, Problem, TreeError};
 
 /// How often a running tool is looked at.
@@ -27,6 +27,14 @@ const LOOK: Duration = Duration::from_millis(20);
 const COMPLAINTS: usize = 4096;
 /// Where a tool finds the programs that it needs itself.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Places that a tool was told of by these variables, which it may write.
+pub(super) fn directories() -> impl Iterator<Item = PathBuf> {
+    HANDED_ON
+        .iter()
+        .filter_map(|name| std::env::var_os(name).map(PathBuf::from))
+        .filter(|path| path.is_absolute())
+}
+
 /// Variables that vendors document (XCP's configuration, logs and catalog) and that are handed on where they are set.
 const HANDED_ON: [&str; 3] = ["XCP_CONFIG_DIR", "XCP_LOG_DIR", "XCP_CATALOG_PATH"];
 
@@ -158,7 +166,7 @@ pub(super) fn copied(
     let failed = |action| move |cause| TreeError::Failed(Problem { path: ".".into(), action, cause });
     // The directory itself was there already, so no tool has given it the mode of the source.
     let mode = from.stat_self().map_err(failed("look at"))?.permissions();
-    to.set_mode(mode).map_err(failed("set the mode"))?;
+    set_mode_as_allowed(to, mode).map_err(failed("set the mode"))?;
     if options.sync {
         rustix::fs::syncfs(to).map_err(|error| failed("make durable")(error.into()))?;
     }

@@ -18,6 +18,7 @@ use super::Volume;
 use super::pulse::{Answer, Probe, Pulse};
 use crate::error::OpError;
 use crate::fs::RelPath;
+use crate::jobs::Places;
 
 /// How long something may take before it is asked whether the volume still answers.
 const UNSUSPECTED: Duration = Duration::from_secs(1);
@@ -25,7 +26,7 @@ const UNSUSPECTED: Duration = Duration::from_secs(1);
 /// What a volume may take up.
 pub(super) struct Bounds {
     /// Pieces of work that run or wait.
-    jobs: Arc<Semaphore>,
+    jobs: Places,
     /// Pieces of work that run.
     threads: Arc<Semaphore>,
     /// Archives that are being made.
@@ -37,7 +38,7 @@ impl Bounds {
     /// As the configuration sets them for the volume.
     pub(super) fn new(name: &str, path: &Path, agent: &Agent, limits: &Limits) -> Self {
         Bounds {
-            jobs: Arc::new(Semaphore::new(limits.blocking_jobs)),
+            jobs: Places::new(limits.blocking_jobs),
             threads: Arc::new(Semaphore::new(agent.blocking_threads)),
             archives: Arc::new(Semaphore::new(limits.archives)),
             pulse: Pulse::new(name.to_owned(), path.to_owned(), limits.volume_timeout),
@@ -46,6 +47,12 @@ impl Bounds {
 }
 
 impl Volume {
+    /// Goes over to these limits, as far as they can change.
+    pub(crate) fn reconfigure(&self, limits: &Limits) {
+        self.bounds.jobs.resize(limits.blocking_jobs);
+        self.bounds.pulse.set_patience(limits.volume_timeout);
+    }
+
     /// Runs file work. It goes on if the caller goes away. Refused when too much is waiting, given up when the volume
     /// hangs: then the work may still happen, when the volume answers again.
     pub async fn run<T, E, F>(self: &Arc<Self>, work: F) -> Result<T, E>
@@ -54,7 +61,7 @@ impl Volume {
         T: Send + 'static,
         E: From<OpError> + Send + 'static,
     {
-        let Ok(job) = Arc::clone(&self.bounds.jobs).try_acquire_owned() else {
+        let Ok(job) = Arc::clone(self.bounds.jobs.free()).try_acquire_owned() else {
             let what = "too many file operations are waiting";
             return Err(OpError::Busy { what, key: "limits.blocking-jobs" }.into());
         };
@@ -126,8 +133,15 @@ impl Volume {
         let volume = Arc::clone(self);
         Arc::new(move || {
             let root = volume.root().map_err(|error| error.to_string())?;
-            let answer = volume.backend.trees.probe(&root);
-            answer.map_err(|error| OpError::fs(error, &RelPath::root()).to_string())
+            let answer =
+                volume.backend.trees.probe(&root).and_then(|()| volume.mount.has_become_read_only(&root));
+            match answer {
+                Ok(false) => Ok(()),
+                Ok(true) => {
+                    Err("its file system has become read-only; what is there can still be read".into())
+                }
+                Err(error) => Err(OpError::fs(error, &RelPath::root()).to_string()),
+            }
         })
     }
 }
@@ -219,7 +233,7 @@ mod tests {
             let volume = Arc::clone(&volume);
             async move { volume.run(move |_| stuck.recv().map_err(|_| OpError::Inside)).await }
         });
-        while volume.bounds.jobs.available_permits() > 0 {
+        while volume.bounds.jobs.free().available_permits() > 0 {
             tokio::task::yield_now().await;
         }
         assert!(matches!(volume.run(|_| Ok(())).await, Err(OpError::Busy { .. })));

@@ -7,12 +7,12 @@ use std::io;
 
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{
-    AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, fgetxattr,
-    flistxattr, fsetxattr, fstat, futimens, utimensat,
+    AtFlags, Gid, Timespec, Timestamps, Uid, XattrFlags, chownat, fchown, fgetxattr, flistxattr, fsetxattr,
+    fstat, futimens, utimensat,
 };
 use rustix::io::Errno;
 
-use crate::fs::{Dir, Name, Stat, Time};
+use crate::fs::{Dir, Name, Stat, Time, set_mode_as_allowed};
 
 /// Largest value that an attribute can have (xattr(7)).
 const MAX_XATTR: usize = 64 * 1024;
@@ -29,7 +29,9 @@ pub(super) fn apply(src: impl AsFd, stat: &Stat, dst: impl AsFd) -> io::Result<V
     let mut lost = Vec::new();
     let mode = stat.permissions() & keep_owner(stat, dst, &mut lost)?;
     copy_xattrs(src, dst, &mut lost);
-    fchmod(dst, Mode::from_raw_mode(mode))?;
+    if !set_mode_as_allowed(dst, mode)? {
+        lost.push(Lost { what: "keep the set-id bits", cause: Errno::PERM.into() });
+    }
     futimens(dst, &times(stat))?;
     Ok(lost)
 }

@@ -154,12 +154,14 @@ impl Copier<'_> {
                         return Ok(());
                     }
                     Some(now) if now != kind => kind = now,
+                    // It was away for a moment, as while a program puts a new version in its place.
+                    Some(_) if problem.cause.kind() == io::ErrorKind::NotFound => {}
                     Some(_) => return Err(problem.into()),
                 },
                 other => return other,
             }
         }
-        let cause = io::Error::other("it keeps changing its kind");
+        let cause = io::Error::other("it keeps changing");
         Err(at.problem(&name, "copy", cause).into())
     }
 

@@ -15,8 +15,9 @@ use libdeflater::{CompressionLvl, Compressor, Crc};
 /// Files of up to this length are read at once.
 const WHOLE: usize = 2 << 20;
 
-/// Effort for them: a per cent larger than what zip makes by default, at an eighth of the time.
-const WHOLE_LEVEL: i32 = 1;
+/// Effort for them: two per cent larger than what zip makes by default, at a fifth of the time. Level 1 takes a tenth of
+/// the time and makes words and numbers ten per cent larger.
+const WHOLE_LEVEL: i32 = 4;
 
 /// Bytes of a longer file that are read at a time.
 const PIECE: usize = 256 * 1024;

@@ -151,18 +151,76 @@ impl<W: Write> Archive<W> {
 }
 
 /// The name in the archive. UTF-8 is marked as such; a backslash, a separator to some readers, becomes an
-/// underscore; other bytes are kept.
+/// underscore; other bytes are kept. So that they are, ASCII is written as it is: what marks UTF-8 would take all before a
+/// colon for a drive and drop it. In a name that has to be marked the colon becomes an underscore, too.
 fn entry_path(path: &[u8], directory: bool) -> EntryPath<'static> {
     let mut path: Vec<u8> = path.iter().map(|byte| if *byte == b'\\' { b'_' } else { *byte }).collect();
     if directory {
         path.push(b'/');
     }
     match String::from_utf8(path) {
-        Ok(text) => EntryPath::conformant(Cow::<'static, str>::Owned(text)),
+        Ok(text) if !text.is_ascii() => {
+            EntryPath::conformant(Cow::<'static, str>::Owned(text.replace(':', "_")))
+        }
+        Ok(text) => EntryPath::verbatim(Cow::<'static, [u8]>::Owned(text.into_bytes())),
         Err(bytes) => EntryPath::verbatim(Cow::<'static, [u8]>::Owned(bytes.into_bytes())),
     }
 }
 
 fn zip_error(error: rawzip::Error) -> io::Error {
     io::Error::other(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The name of the only entry of an archive with such an entry.
+    fn name_in_archive(path: &[u8], directory: bool) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut zip = ZipArchiveWriter::new(&mut out);
+        if directory {
+            zip.new_dir(entry_path(path, true)).create().unwrap();
+        } else {
+            let (entry, _) = zip.new_file(entry_path(path, false)).start().unwrap();
+            entry.finish(DataDescriptorOutput::new(0, 0)).unwrap();
+        }
+        zip.finish().unwrap();
+        let archive = rawzip::ZipArchive::from_slice(&out).unwrap();
+        let entry = archive.entries().next_entry().unwrap().unwrap();
+        entry.file_path().as_ref().to_vec()
+    }
+
+    #[test]
+    fn a_colon_is_no_drive() {
+        for (path, name) in [
+            ("run 12:30/log:1.txt", "run 12:30/log:1.txt"),
+            ("C:\\x", "C:_x"),
+            ("ü 12:30.txt", "ü 12_30.txt"),
+        ] {
+            assert_eq!(name_in_archive(path.as_bytes(), false), name.as_bytes());
+        }
+        assert_eq!(name_in_archive(b"data:", true), b"data:/");
+    }
+
+    #[test]
+    fn fuzzed() {
+        let words: [&[u8]; 7] = [b"/", b"..\\..\\", b"C:\\", b"\xff", b"\0", b"\xe2\x80\xae", b"..."];
+        spoil::target(env!("CARGO_MANIFEST_DIR"), "paths", &words, |bytes| {
+            let Ok(path) = RelPath::parse(bytes) else { return };
+            if path.is_root() {
+                return;
+            }
+            for directory in [false, true] {
+                let name = name_in_archive(&path.to_bytes(), directory);
+                let shown = String::from_utf8_lossy(&name).into_owned();
+                assert!(!name.starts_with(b"/") && !name.contains(&b'\\') && !name.contains(&0), "{shown:?}");
+                assert!(name.split(|byte| *byte == b'/').all(|part| part != b".."), "{shown:?}");
+                assert_eq!(name.ends_with(b"/"), directory, "{shown:?}");
+                // Nothing is dropped, so that two files never get one name.
+                let dropped = path.to_bytes().len() + usize::from(directory) - name.len();
+                assert_eq!(dropped, 0, "{shown:?}");
+            }
+        });
+    }
 }

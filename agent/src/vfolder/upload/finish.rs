@@ -12,6 +12,9 @@ use super::session::{StagingName, is_staging, name};
 use super::staging::Staging;
 use crate::fs::{Dir, Name, PathError, RelPath, Replace, is_escape, is_reserved};
 
+/// How often the directory of a file is made anew when somebody removes it just then.
+const TRIES: usize = 5;
+
 /// Joins `dst_dir` and the token's path, both as given, to the path of the final file.
 pub fn target(dst_dir: Option<&[u8]>, relpath: &[u8]) -> Result<RelPath, UploadError> {
     let refused = |given: &[u8], error: PathError| UploadError::Target {
@@ -57,19 +60,36 @@ pub(super) fn finish(
     if sync != SyncPolicy::Never {
         staging.file.sync_all().map_err(|error| UploadError::storage(error, size))?;
     }
-    let Some((parent, name)) = target.split_last() else { return Err(UploadError::NoSession) };
-    let parent = folder.mkdir_all(&parent, 0o755).map_err(|error| in_the_way(error, target, size))?;
     leave_mark(&staging, forget_at);
-    move_to(&staging, &parent, name).map_err(|error| match error.kind() {
-        io::ErrorKind::IsADirectory | io::ErrorKind::DirectoryNotEmpty => {
-            UploadError::TargetIsDirectory(target.clone())
-        }
-        _ => in_the_way(error, target, size),
-    })?;
+    let parent = put_at(folder, &staging, target)?;
     match sync {
         SyncPolicy::Never => Ok(()),
         _ => parent.sync().map_err(|error| UploadError::storage(error, size)),
     }
+}
+
+/// Moves the file to its place; the directory that it is in then. The folder's users may remove that one, or the staging
+/// file, at any time.
+fn put_at(folder: &Dir, staging: &Staging, target: &RelPath) -> Result<Dir, UploadError> {
+    let Some((parent, name)) = target.split_last() else { return Err(UploadError::NoSession) };
+    for _ in 0..TRIES {
+        let parent = match folder.mkdir_all(&parent, 0o755) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            made => made.map_err(|error| in_the_way(error, target, staging.offset))?,
+        };
+        match move_to(staging, &parent, name) {
+            Ok(()) => return Ok(parent),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound if staging.is_gone() => return Err(UploadError::NoSession),
+                io::ErrorKind::NotFound => {}
+                io::ErrorKind::IsADirectory | io::ErrorKind::DirectoryNotEmpty => {
+                    return Err(UploadError::TargetIsDirectory(target.clone()));
+                }
+                _ => return Err(in_the_way(error, target, staging.offset)),
+            },
+        }
+    }
+    Err(UploadError::Target { path: target.to_string(), reason: "its directory keeps being removed".into() })
 }
 
 /// Lets a client that lost the last reply learn that all went well. Together with the staging file the mark

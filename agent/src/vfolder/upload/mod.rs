@@ -12,13 +12,14 @@ mod receive;
 mod session;
 pub(crate) mod share;
 mod staging;
+mod survey;
 mod sweep;
 #[cfg(test)]
 mod tests;
 mod writing;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use common::id::VfolderId;
@@ -29,7 +30,7 @@ pub use self::finish::target;
 use self::holder::{Holders, Lease, Patience};
 pub use self::session::{STAGING, SessionId};
 use self::staging::{Found, Staging, Wanted, absent};
-use self::sweep::{Counts, Schedule};
+use self::sweep::{Counts, Schedule, Sweeper};
 use self::writing::Opened;
 pub use self::writing::Writing;
 use crate::error::OpError;
@@ -37,7 +38,7 @@ use crate::events::{LEASE_OVER, Leases};
 use crate::fs::{Dir, RelPath};
 use crate::metrics::{Metrics, UploadEnd};
 use crate::token::unix_now;
-use crate::volume::Volume;
+use crate::volume::{Volume, Volumes};
 
 /// How often a session that another process holds is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -110,7 +111,7 @@ pub struct Upload {
 
 /// The uploads of this process.
 pub struct Uploads {
-    settings: UploadSettings,
+    settings: RwLock<UploadSettings>,
     holders: Arc<Holders>,
     counts: Counts,
     schedule: Arc<Schedule>,
@@ -122,13 +123,22 @@ impl Uploads {
     /// No upload yet.
     pub fn new(settings: UploadSettings) -> Self {
         Uploads {
-            settings,
+            settings: RwLock::new(settings),
             holders: Arc::default(),
             counts: Counts::default(),
             schedule: Arc::default(),
             metrics: Arc::default(),
             leases: None,
         }
+    }
+
+    /// Changes the settings, for requests that begin from now on.
+    pub fn reconfigure(&self, settings: UploadSettings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+
+    fn settings(&self) -> UploadSettings {
+        *self.settings.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has them agreed on with other processes through these leases, where they are on.
@@ -148,9 +158,15 @@ impl Uploads {
         Uploads { metrics, ..self }
     }
 
-    /// Keeps cleaning staging directories; never returns.
-    pub async fn sweep_forever(&self) {
-        Arc::clone(&self.schedule).run(self.lifetime()).await;
+    /// Keeps cleaning staging directories, also those that other processes left on these volumes; never returns.
+    pub async fn sweep_forever(self: &Arc<Self>, volumes: &Volumes) {
+        let uploads = Arc::clone(self);
+        let sweeper = Sweeper {
+            schedule: Arc::clone(&self.schedule),
+            metrics: Arc::clone(&self.metrics),
+            lifetime: Box::new(move || uploads.lifetime()),
+        };
+        sweeper.run(volumes).await;
     }
 
     /// Creates a session for a file of `size` bytes at `target`. Blocks.
@@ -176,9 +192,11 @@ impl Uploads {
 
     fn new_session(&self, folder: &Dir) -> Result<SessionId, OpError> {
         let session = SessionId::random();
-        let limit = self.settings.sessions_per_folder;
+        let limit = self.settings().sessions_per_folder;
         let create = |area: &Dir| -> io::Result<bool> {
-            if self.counts.with_new(area, self.lifetime(), limit)? > limit {
+            let (sessions, expired) = self.counts.with_new(area, self.lifetime(), limit)?;
+            self.metrics.uploads_finished(UploadEnd::Expired, expired);
+            if sessions > limit {
                 return Ok(false);
             }
             area.create_new(&session::StagingName::Data(session).name()?, 0o644).map(|_| true)
@@ -209,7 +227,7 @@ impl Uploads {
             let acquiring = self.holders.acquire(upload.session, self.patience());
             match tokio::time::timeout(LOOK, acquiring).await {
                 Ok(lease) => break lease.ok_or(UploadError::Held)?,
-                Err(_) if begin.elapsed() >= self.settings.holder_idle + self.settings.lock_wait => {
+                Err(_) if begin.elapsed() >= self.settings().holder_idle + self.settings().lock_wait => {
                     return Err(UploadError::Held);
                 }
                 Err(_) => {}
@@ -223,7 +241,7 @@ impl Uploads {
             let (outcome, kept) = upload.volume.run::<_, UploadError, _>(work).await?;
             match outcome? {
                 Some(offset) => return Ok(offset),
-                None if begin.elapsed() >= self.elsewhere(self.settings.lock_wait) => {
+                None if begin.elapsed() >= self.elsewhere(self.settings().lock_wait) => {
                     return Err(UploadError::Held);
                 }
                 None => tokio::time::sleep(LOOK).await,
@@ -254,9 +272,9 @@ impl Uploads {
     }
 
     fn finish(&self, folder: &Dir, staging: Staging, upload: &Upload) -> Result<(), UploadError> {
-        let remembered = unix_now().saturating_add(seconds(self.settings.done_retention));
+        let remembered = unix_now().saturating_add(seconds(self.settings().done_retention));
         let forget_at = upload.expires.min(remembered);
-        finish::finish(folder, staging, &upload.target, forget_at, self.settings.sync)?;
+        finish::finish(folder, staging, &upload.target, forget_at, self.settings().sync)?;
         self.schedule.add(&upload.volume, upload.vfid, forget_at);
         if let Err(error) = sweep::remove_empty(folder) {
             tracing::warn!(%error, "an empty {STAGING} could not be removed");
@@ -276,7 +294,7 @@ impl Uploads {
         let mut lease =
             self.holders.acquire(upload.session, self.patience()).await.ok_or(UploadError::Held)?;
         // A holder in another process that hears nothing of its client leaves within this time.
-        let patience = self.elsewhere(self.settings.holder_idle + self.settings.lock_wait);
+        let patience = self.elsewhere(self.settings().holder_idle + self.settings().lock_wait);
         let (begin, mut wanted) = (Instant::now(), None);
         let outcome = loop {
             if self.share(&mut lease).await {
@@ -330,16 +348,16 @@ impl Uploads {
 
     /// Whether bytes only count when they are durable, and are to be durable at all.
     fn marks(&self, volume: &Volume) -> bool {
-        volume.backend.trees.sizes_outrun_data() && self.settings.sync != SyncPolicy::Never
+        volume.backend.trees.sizes_outrun_data() && self.settings().sync != SyncPolicy::Never
     }
 
     fn patience(&self) -> Patience {
-        Patience { holder_idle: self.settings.holder_idle, lock_wait: self.settings.lock_wait }
+        Patience { holder_idle: self.settings().holder_idle, lock_wait: self.settings().lock_wait }
     }
 
     /// How long an untouched session is kept, in seconds.
     fn lifetime(&self) -> i64 {
-        seconds(self.settings.stale_after)
+        seconds(self.settings().stale_after)
     }
 }
 

@@ -27,6 +27,8 @@ const BATCH_TIME: Duration = Duration::from_secs(1);
 const UNCERTAIN: Duration = Duration::from_millis(250);
 /// Bytes that may be lost by a crash where only durable ones count.
 const AT_STAKE: u64 = 64 * 1024 * 1024;
+/// What is written at once to a disk that is nearly full, in bytes.
+const STEP: usize = 4096;
 /// Most buffers in one pwritev(2) (`IOV_MAX`).
 const BUFFERS: usize = 1024;
 
@@ -305,10 +307,33 @@ impl Sink {
             match rustix::io::pwritev(&self.file, some, self.offset) {
                 Err(rustix::io::Errno::INTR) => {}
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
+                    return self.write_what_fits(rest);
+                }
                 written => {
                     let written = written?;
                     self.offset += written as u64;
                     IoSlice::advance_slices(&mut rest, written);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on in small steps until there is no room even for the next. The kernel takes or refuses memory in pieces of up
+    /// to some megabytes, of which the disk may have had room for a part.
+    fn write_what_fits(&mut self, rest: &[IoSlice<'_>]) -> io::Result<()> {
+        for mut bytes in rest.iter().map(|slice| &**slice) {
+            while !bytes.is_empty() {
+                let step = bytes.get(..STEP).unwrap_or(bytes);
+                match rustix::io::pwrite(&self.file, step, self.offset) {
+                    Err(rustix::io::Errno::INTR) => {}
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    written => {
+                        let written = written?;
+                        self.offset += written as u64;
+                        bytes = bytes.get(written..).unwrap_or_default();
+                    }
                 }
             }
         }

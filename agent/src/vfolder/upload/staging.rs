@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -21,8 +22,8 @@ const TRIES: usize = 3;
 
 /// A session's staging file, locked against other processes.
 pub(super) struct Staging {
-    pub(super) file: File,
-    pub(super) area: Dir,
+    pub(super) file: Arc<File>,
+    pub(super) area: Arc<Dir>,
     pub(super) session: SessionId,
     pub(super) offset: u64,
 }
@@ -80,7 +81,7 @@ impl Staging {
     fn recover(file: File, area: Dir, session: SessionId, size: u64) -> io::Result<Staging> {
         let length = file.metadata()?.len();
         let offset = verified(&area, session, &file)?.min(size);
-        let staging = Staging { file, area, session, offset };
+        let staging = Staging { file: Arc::new(file), area: Arc::new(area), session, offset };
         if offset < length {
             staging.truncate(offset)?;
         }
@@ -110,7 +111,13 @@ impl Staging {
 
     /// A look at whether another process wants the session.
     pub(super) fn watch(&self) -> io::Result<Watch> {
-        Ok(Watch { area: self.area.try_clone()?, name: StagingName::Wanted(self.session).name()? })
+        Ok(Watch { area: Arc::clone(&self.area), name: StagingName::Wanted(self.session).name()? })
+    }
+
+    /// Whether somebody has removed or replaced the staging file.
+    pub(super) fn is_gone(&self) -> bool {
+        let name = StagingName::Data(self.session).name();
+        !name.and_then(|name| is_same(&self.area, &name, &self.file)).unwrap_or(false)
     }
 
     /// Removes the session and all its files.
@@ -123,7 +130,7 @@ impl Staging {
 /// A process that holds a session looks at this while it hears nothing of its client: perhaps that one has come to
 /// another process, which can't reach into this one.
 pub(super) struct Watch {
-    area: Dir,
+    area: Arc<Dir>,
     name: Name,
 }
 
@@ -148,7 +155,7 @@ impl Wanted {
     /// Puts up the sign. Blocks.
     pub(super) fn post(folder: &Dir, session: SessionId) -> io::Result<Self> {
         let area = folder.open_dir_nofollow(&RelPath::from(staging()?))?;
-        let watch = Watch { area, name: StagingName::Wanted(session).name()? };
+        let watch = Watch { area: Arc::new(area), name: StagingName::Wanted(session).name()? };
         match watch.area.create_new(&watch.name, 0o644) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             _ => Ok(Wanted(watch)),

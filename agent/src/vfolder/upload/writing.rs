@@ -1,6 +1,5 @@
 //! One PATCH: from the check of its offset to what its end means for the session.
 
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
@@ -94,15 +93,15 @@ impl Writing {
         let Writing { uploads, upload, folder, staging, length, checksum, allowance, mark, lease } = self;
         let Some(staging) = staging else { return Ok(upload.size) };
         let begin = staging.offset;
-        let file = duplicate(&staging.file, begin)?;
+        let file = Arc::clone(&staging.file);
         let room = upload.size.saturating_sub(begin);
         let volume = Arc::clone(&upload.volume);
         let watch = Arc::new(staging.watch().map_err(|error| UploadError::storage(error, begin))?);
         let source = Source {
             body,
             room,
-            idle: uploads.settings.body_idle,
-            yields_after: uploads.settings.holder_idle,
+            idle: uploads.settings().body_idle,
+            yields_after: uploads.settings().holder_idle,
             watch: Arc::clone(&watch),
             volume: Arc::clone(&volume),
             lease: &lease,
@@ -150,10 +149,6 @@ async fn settle_late(
     {
         tracing::warn!(volume = volume.name, %error, "what was received before the volume hung is lost");
     }
-}
-
-fn duplicate(file: &File, offset: u64) -> Result<Arc<File>, UploadError> {
-    file.try_clone().map(Arc::new).map_err(|error| UploadError::storage(error, offset))
 }
 
 /// What came of a body.
@@ -216,7 +211,7 @@ fn keep(uploads: &Uploads, staging: &mut Staging, end: u64, marked: bool) -> Res
         if staging.file.metadata()?.len() != end {
             staging.file.set_len(end)?;
         }
-        let durable = match uploads.settings.sync {
+        let durable = match uploads.settings().sync {
             SyncPolicy::EachPatch => true,
             SyncPolicy::Last => marked,
             SyncPolicy::Never => false,

@@ -14,7 +14,7 @@ pub(crate) mod metrics;
 mod pace;
 mod sweep;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -29,5 +29,6 @@ pub(super) use self::json::{Fields, at};
 pub(super) use self::known::{Known, capacity_without, degraded, finding};
 pub(super) use self::login::{Basic, Manners, Ticket, header_value};
 pub(super) use self::sweep::Sweep;
+pub(crate) use self::tls::pinned_to;
 pub(super) use self::turns::Turns;
 pub(super) use self::wire::Wire;

@@ -152,3 +152,95 @@ pub(in crate::volume) fn reply_as(content_type: &str, head: &str, body: &str) ->
     format!("HTTP/1.1 {head}\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
         .into_bytes()
 }
+
+/// An array that answers with the examples of a corpus, spoilt: the first line of each is a part of the calls that it
+/// answers.
+pub(in crate::volume) struct Spoilt {
+    pub(in crate::volume) server: Server,
+    chance: Arc<Mutex<spoil::Chance>>,
+}
+
+impl Spoilt {
+    pub(in crate::volume) async fn start(corpus: &str) -> Self {
+        let examples: Vec<(String, serde_json::Value)> = spoil::corpus(env!("CARGO_MANIFEST_DIR"), corpus)
+            .iter()
+            .map(|text| {
+                let (part, body) = std::str::from_utf8(text).unwrap().split_once('\n').unwrap();
+                (part.to_owned(), serde_json::from_str(body).unwrap())
+            })
+            .collect();
+        let chance = Arc::new(Mutex::new(spoil::Chance::new(1)));
+        let held = Arc::clone(&chance);
+        let server = Server::start(move |request| {
+            let mut chance = held.lock().unwrap();
+            let line = request.lines().next().unwrap_or_default();
+            // The longest part that fits is the call's own.
+            let fits = examples.iter().filter(|(part, _)| line.contains(part.as_str()));
+            match fits.max_by_key(|(part, _)| part.len()) {
+                Some((_, body)) => reply("200 OK", &spoilt_json(&mut chance, body)),
+                None => reply("404 Not Found", "{}"),
+            }
+        });
+        Spoilt { server: server.await, chance }
+    }
+
+    /// Begins a new attempt.
+    pub(in crate::volume) fn reseed(&self, chance: &mut spoil::Chance) {
+        *self.chance.lock().unwrap() = spoil::Chance::new(chance.number());
+        self.server.seen.lock().unwrap().clear();
+    }
+}
+
+/// A reply with some of its values exchanged, and now and then one that is no JSON any more.
+fn spoilt_json(chance: &mut spoil::Chance, body: &serde_json::Value) -> String {
+    const STRANGE: [&str; 14] = [
+        "null",
+        "true",
+        "[]",
+        "{}",
+        "\"\"",
+        "-1",
+        "0",
+        "1e308",
+        "9223372036854775808",
+        "0.5",
+        "[[[{}]]]",
+        "\"../../etc\"",
+        "\"a\\u0000\\r\\nhunter2\"",
+        "18446744073709551615",
+    ];
+    let mut body = body.clone();
+    for _ in 0..chance.below(4) {
+        let strange = serde_json::from_str(STRANGE[chance.below(STRANGE.len())]).unwrap();
+        replace_any(chance, &mut body, strange);
+    }
+    let text = body.to_string().into_bytes();
+    let bytes = if chance.below(8) == 0 { chance.spoil(&[text], &[b"{", b"\"", b"\xff"]) } else { text };
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn replace_any(chance: &mut spoil::Chance, value: &mut serde_json::Value, new: serde_json::Value) {
+    use serde_json::Value::{Array, Object};
+    let deeper = chance.below(4) > 0;
+    let inner = match value {
+        Array(items) if deeper && !items.is_empty() => {
+            let at = chance.below(items.len());
+            items.get_mut(at)
+        }
+        Object(fields) if deeper && !fields.is_empty() => {
+            let at = chance.below(fields.len());
+            fields.values_mut().nth(at)
+        }
+        _ => None,
+    };
+    match inner {
+        Some(inner) => replace_any(chance, inner, new),
+        None => *value = new,
+    }
+}
+
+/// What must hold for every error that an array can cause: one line, and no secret.
+pub(in crate::volume) fn assert_presentable(error: &str) {
+    assert!(!error.contains("hunter2"), "a secret is shown: {error:?}");
+    assert!(!error.chars().any(char::is_control), "control characters are shown: {error:?}");
+}

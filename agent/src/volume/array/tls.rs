@@ -79,6 +79,15 @@ fn read_certificates(path: &std::path::Path) -> Result<Vec<CertificateDer<'stati
     Ok(certificates)
 }
 
+/// A client that trusts whoever shows the first certificate of this PEM file, under whatever name.
+pub(crate) fn pinned_to(path: &std::path::Path) -> Result<ClientConfig, String> {
+    let certificates = read_certificates(path)?;
+    let first = certificates.first().ok_or("holds no certificate")?;
+    // As the configuration writes it.
+    let fingerprint = fingerprint(first).replace(':', "").to_lowercase();
+    client_config(&Trust::Pinned(fingerprint), Refused::default())
+}
+
 /// SHA-256 of a certificate as `openssl x509 -fingerprint -sha256` prints it.
 pub(super) fn fingerprint(certificate: &CertificateDer<'_>) -> String {
     let bytes: Vec<_> = Sha256::digest(certificate).iter().map(|byte| format!("{byte:02X}")).collect();

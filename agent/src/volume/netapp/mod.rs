@@ -25,6 +25,7 @@ use self::scopes::Scopes;
 use self::xcp::Xcp;
 use super::Backend;
 use super::array::{Basic, Client, Settings};
+use super::tool::Tool;
 use crate::error::OpError;
 
 /// How long a job of the array may take, unless configured.
@@ -44,7 +45,7 @@ fn qtree_per_scope(volume: &config::Volume) -> Backend {
         Arc::new(ontap(volume, ["netapp_ontap_endpoint", "netapp_ontap_user", "netapp_ontap_password"]));
     let settings = xcp::Settings {
         volume: volume.name.clone(),
-        command: options.list("netapp_xcp_cmd").map_or_else(|| vec!["xcp".to_owned()], <[String]>::to_vec),
+        command: xcp_command(volume),
         host: options.text("netapp_nfs_host").map(str::to_owned),
         mounted: volume.path.clone(),
         qtree: None,
@@ -67,14 +68,10 @@ fn qtree_per_scope(volume: &config::Volume) -> Backend {
 fn one_qtree(volume: &config::Volume, qtree: String) -> Backend {
     let text = |key: &str| volume.options.text(key).map(str::to_owned);
     let ontap = Arc::new(ontap(volume, ["netapp_endpoint", "netapp_admin", "netapp_password"]));
-    let container = text("netapp_xcp_container_name");
     let is_mounted_itself = data_path(volume) == volume.path;
     let settings = xcp::Settings {
         volume: volume.name.clone(),
-        command: match container {
-            Some(container) => ["docker", "exec", &container, "xcp"].map(str::to_owned).to_vec(),
-            None => vec!["xcp".to_owned()],
-        },
+        command: xcp_command(volume),
         host: text("netapp_xcp_hostname"),
         mounted: volume.path.clone(),
         qtree: is_mounted_itself.then(|| qtree.clone()),
@@ -88,6 +85,21 @@ fn one_qtree(volume: &config::Volume, qtree: String) -> Backend {
         gauge: Box::new(Figures::new(Arc::clone(&ontap), Some(qtree.clone()))),
         examine: Box::new(Checks { ontap, xcp, qtree: Some(qtree) }),
     }
+}
+
+/// How XCP is called: the command that the configuration names, else in the container that it names, else by name.
+fn xcp_command(volume: &config::Volume) -> Vec<String> {
+    let options = &volume.options;
+    match (options.list("netapp_xcp_cmd"), options.text("netapp_xcp_container_name")) {
+        (Some(command), _) => command.to_vec(),
+        (None, Some(container)) => ["docker", "exec", container, "xcp"].map(str::to_owned).to_vec(),
+        (None, None) => vec!["xcp".to_owned()],
+    }
+}
+
+/// Whether XCP is there.
+pub(super) fn has_tool(volume: &config::Volume) -> bool {
+    Tool::find(&xcp_command(volume)).is_some()
 }
 
 /// The directory that holds scopes and folders.

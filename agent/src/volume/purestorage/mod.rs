@@ -7,7 +7,7 @@ mod rapidfile;
 mod scopes;
 mod sessions;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::blade::Blade;
@@ -27,8 +27,7 @@ pub(super) fn backend(volume: &config::Volume, config: &config::Config) -> Backe
     let client = Client::new(settings, Box::new(Sessions));
     let version = text("purity_api_version").filter(|version| version != "auto");
     let blade = Arc::new(Blade::new(client, text("purity_fs_name").unwrap_or_default(), version));
-    let directory = volume.options.path("purity_toolkit_path").map(Path::to_owned);
-    let toolkit = Arc::new(RapidFile::new(&volume.name, directory));
+    let toolkit = Arc::new(RapidFile::new(&volume.name, toolkit_path(volume)));
     let capabilities: &[&str] = match toolkit.is_installed() {
         true => &["vfolder", "metric", "fast-fs-size", "fast-scan"],
         false => &["vfolder", "metric", "fast-fs-size"],
@@ -44,4 +43,13 @@ pub(super) fn backend(volume: &config::Volume, config: &config::Config) -> Backe
         gauge: Box::new(Figures::new(Arc::clone(&blade), text("purity_endpoint").unwrap_or_default())),
         examine: Box::new(Checks { blade, toolkit }),
     }
+}
+
+fn toolkit_path(volume: &config::Volume) -> Option<PathBuf> {
+    volume.options.path("purity_toolkit_path").map(Path::to_owned)
+}
+
+/// Whether the RapidFile Toolkit is there.
+pub(super) fn has_tool(volume: &config::Volume) -> bool {
+    rapidfile::tool(toolkit_path(volume).as_deref(), "pdu").is_some()
 }

@@ -4,7 +4,7 @@
 //! work; where a copy by it fails, the copy has failed: half of it may be there. Its own measure is apparent sizes only.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -62,10 +62,7 @@ impl RapidFile {
     }
 
     fn tool(&self, name: &str) -> Option<Tool> {
-        match &self.directory {
-            Some(directory) => Tool::within(directory, name),
-            None => Tool::find(&[name.to_owned()]),
-        }
+        tool(self.directory.as_deref(), name)
     }
 
     fn toolkit(&self) -> Option<&Toolkit> {
@@ -93,6 +90,14 @@ impl RapidFile {
             volume = self.volume,
             "the RapidFile Toolkit is not used ({why}); trees are measured, copied and removed without it"
         );
+    }
+}
+
+/// The tool of this name in the directory, or in `PATH`.
+pub(super) fn tool(directory: Option<&Path>, name: &str) -> Option<Tool> {
+    match directory {
+        Some(directory) => Tool::within(directory, name),
+        None => Tool::find(&[name.to_owned()]),
     }
 }
 
