@@ -5,7 +5,7 @@
 use warp::Filter;
 use warp::http::{Method, StatusCode};
 
-use super::routes::{Route, at, json_bytes};
+use super::routes::{Route, json_bytes};
 
 /// The client-facing API (OpenAPI 3.1).
 pub const CLIENT: &str = include_str!("../../openapi/client.json");
@@ -15,6 +15,6 @@ pub const MANAGER: &str = include_str!("../../openapi/manager.json");
 /// `GET /openapi.json`.
 pub(super) fn route(document: &'static str) -> Route {
     let path = "openapi.json";
-    let filter = at(Method::GET, path).map(move || json_bytes(StatusCode::OK, document.into())).boxed();
+    let filter = warp::any().map(move || json_bytes(StatusCode::OK, document.into())).boxed();
     Route::new(Method::GET, path, filter)
 }

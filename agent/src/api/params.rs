@@ -302,3 +302,41 @@ fn depth(body: &[u8]) -> usize {
     }
     deepest
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fuzzed() {
+        let words: [&[u8]; 10] = [
+            b"null",
+            b"{}",
+            b"[]",
+            b"\"\"",
+            b"-1",
+            b"1e999",
+            b"\\udcff",
+            b"\\u0000",
+            b"..",
+            b"18446744073709551616",
+        ];
+        spoil::target(env!("CARGO_MANIFEST_DIR"), "bodies", &words, |body| {
+            let Ok(mut params) = Params::parse(body, 8) else { return };
+            for key in [
+                "volume", "vfid", "qsid", "relpath", "relpaths", "new_name", "size", "mode", "options",
+                "nested",
+            ] {
+                let _ = (params.string(key), params.optional_string(key), params.vfid(key), params.qsid(key));
+                let _ = (params.relpath(key), params.relpath_or_root(key), params.relpaths(key, 3, true));
+                let _ = (params.name(key), params.bool_or(key, true), params.size(key), params.mode(key));
+                let _ = (
+                    params.require_in(key, "quota"),
+                    params.has_in(key, "quota"),
+                    params.size_in(key, "quota"),
+                );
+            }
+            let _ = params.problem().reply();
+        });
+    }
+}

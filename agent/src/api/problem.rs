@@ -235,6 +235,7 @@ impl From<OpError> for Problem {
                     .data(json!({ "subpath": path }))
                     .msg(msg)
             }
+            OpError::Fs { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => read_only(),
             OpError::Fs { source, paths } => fs_problem(&source, msg, paths),
             OpError::Refused { paths, .. } => {
                 Problem::new(StatusCode::BAD_REQUEST, "storage/fs/refused", "Filesystem Operation Refused")
@@ -274,6 +275,13 @@ impl From<OpError> for Problem {
             .msg(msg),
         }
     }
+}
+
+/// The file system of a volume took itself out of service, or was mounted so; only somebody at its host can change that.
+pub(crate) fn read_only() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "storage/volume/read-only", "Volume Is Read-Only")
+        .header(warp::http::header::RETRY_AFTER, HeaderValue::from_static("60"))
+        .msg("the file system of the volume can be read only at the moment")
 }
 
 fn bad_limit(msg: String) -> Problem {

@@ -3,56 +3,60 @@
 //! A route is a method, a path and a handler: a function from the application and the request's parameters
 //! to a reply or a problem. Both APIs are a list of such routes.
 
-use std::future::{Future, ready};
+use std::future::Future;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use common::size::BinarySize;
 use futures_util::{Stream, StreamExt};
 use serde::Serialize;
+use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::filters::path::FullPath;
 use warp::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use warp::http::{Method, StatusCode};
-use warp::{Filter, Rejection};
 
 use super::params::Params;
 use super::problem::{Problem, Reply};
 use crate::app::App;
-use crate::listener::{Connection, ZeroCopy};
-
-/// Matches exactly this method and this path, given without the slash in front.
-pub fn at(method: Method, path: &'static str) -> BoxedFilter<()> {
-    let same = move |asked: FullPath| match asked.as_str().strip_prefix('/') {
-        Some(asked) if asked == path => ready(Ok(())),
-        _ => ready(Err(warp::reject::not_found())),
-    };
-    let method = match method {
-        Method::POST => warp::post().boxed(),
-        Method::PATCH => warp::patch().boxed(),
-        Method::DELETE => warp::delete().boxed(),
-        Method::HEAD => warp::head().boxed(),
-        Method::OPTIONS => warp::options().boxed(),
-        _ => warp::get().boxed(),
-    };
-    warp::path::full().and_then(same).untuple_one().and(method).boxed()
-}
 
 /// One route: what it answers to, and the filter that does.
 pub struct Route {
-    method: Method,
-    path: &'static str,
+    pattern: Pattern,
     filter: BoxedFilter<(Reply,)>,
+}
+
+/// What a route answers to.
+#[derive(Clone)]
+struct Pattern {
+    /// None: every method; the filter knows which there are.
+    method: Option<Method>,
+    /// Without the slash in front. A part in braces stands for any name.
+    path: &'static str,
 }
 
 impl Route {
     /// A route that `filter` answers. `path` has no slash in front; a part of it in braces stands for any name.
     pub fn new(method: Method, path: &'static str, filter: BoxedFilter<(Reply,)>) -> Self {
-        Route { method, path, filter }
+        Route { pattern: Pattern { method: Some(method), path }, filter }
+    }
+
+    /// A route whose filter answers every method.
+    pub fn any_method(path: &'static str, filter: BoxedFilter<(Reply,)>) -> Self {
+        Route { pattern: Pattern { method: None, path }, filter }
+    }
+}
+
+impl Pattern {
+    fn answers(&self, method: &Method, asked: &str) -> bool {
+        self.method.as_ref().is_none_or(|own| own == method) && self.answers_at(asked)
     }
 
     fn answers_at(&self, asked: &str) -> bool {
-        let (mut own, mut asked) = (self.path.split('/'), asked.trim_start_matches('/').split('/'));
+        if !self.path.contains('{') {
+            return self.path == asked;
+        }
+        let (mut own, mut asked) = (self.path.split('/'), asked.split('/'));
         loop {
             match (own.next(), asked.next()) {
                 (None, None) => return true,
@@ -63,18 +67,82 @@ impl Route {
     }
 }
 
+/// Routes that belong together, and what answers a request for none of them.
+///
+/// A request's route is found by its method and path before any filter runs, so that the number of routes costs
+/// nothing.
+pub struct Routes {
+    groups: Vec<Group>,
+}
+
+struct Group {
+    routes: Vec<Route>,
+    /// Answers 405 for a path that one of the routes has, and 404 for any other.
+    otherwise: BoxedFilter<(Reply,)>,
+}
+
+impl Routes {
+    /// These routes, and nothing in front of them.
+    pub fn new(routes: Vec<Route>) -> Self {
+        let known: Arc<[Pattern]> = routes.iter().map(|route| route.pattern.clone()).collect();
+        let otherwise = warp::path::full()
+            .map(move |asked: FullPath| match allowed(&known, relative(asked.as_str())).as_str() {
+                "" => no_such_route().reply(),
+                methods => not_allowed(methods).reply(),
+            })
+            .boxed();
+        Routes { groups: vec![Group { routes, otherwise }] }
+    }
+
+    /// No routes but a filter that answers everything.
+    pub fn only(otherwise: BoxedFilter<(Reply,)>) -> Self {
+        Routes { groups: vec![Group { routes: Vec::new(), otherwise }] }
+    }
+
+    /// Puts something around each of the routes, and around what answers for none of them.
+    pub fn wrapped(mut self, wrap: impl Fn(BoxedFilter<(Reply,)>) -> BoxedFilter<(Reply,)>) -> Self {
+        for group in &mut self.groups {
+            for route in &mut group.routes {
+                route.filter = wrap(route.filter.clone());
+            }
+            group.otherwise = wrap(group.otherwise.clone());
+        }
+        self
+    }
+
+    /// These routes and then those, which also answer what is no route of either.
+    pub fn and(mut self, more: Routes) -> Self {
+        self.groups.extend(more.groups);
+        self
+    }
+
+    /// What answers a request for this path of a URL.
+    pub fn find(&self, method: &Method, path: &str) -> BoxedFilter<(Reply,)> {
+        let asked = relative(path);
+        for group in &self.groups {
+            if let Some(route) = group.routes.iter().find(|route| route.pattern.answers(method, asked)) {
+                return route.filter.clone();
+            }
+            if group.routes.iter().any(|route| route.pattern.answers_at(asked)) {
+                return group.otherwise.clone();
+            }
+        }
+        self.groups.last().map_or_else(nothing, |last| last.otherwise.clone())
+    }
+}
+
+fn relative(path: &str) -> &str {
+    path.strip_prefix('/').unwrap_or(path)
+}
+
+fn nothing() -> BoxedFilter<(Reply,)> {
+    warp::any().map(|| no_such_route().reply()).boxed()
+}
+
 /// Hands the application to the handler.
 pub fn with(app: &Arc<App>) -> BoxedFilter<(Arc<App>,)> {
     let app = Arc::clone(app);
     warp::any().map(move || Arc::clone(&app)).boxed()
-}
-
-/// Hands over how the connection sends files without copying them, if it can and the configuration allows it.
-pub fn zero_copy(app: &Arc<App>) -> BoxedFilter<(Option<ZeroCopy>,)> {
-    let allowed = app.config.download.zero_copy;
-    warp::ext::optional::<Connection>()
-        .map(move |connection: Option<Connection>| connection?.zero_copy.filter(|_| allowed))
-        .boxed()
 }
 
 /// A route whose parameters come as a JSON object in the body.
@@ -83,14 +151,14 @@ where
     H: Fn(Arc<App>, Params) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Reply, Problem>> + Send + 'static,
 {
-    let filter = at(method.clone(), path)
-        .and(with(app))
+    let filter = with(app)
         .and(warp::header::optional(CONTENT_LENGTH.as_str()))
         .and(warp::body::stream())
         .then(move |app: Arc<App>, length, body| {
             let handler = handler.clone();
             async move {
-                let limits = &app.config.limits;
+                let config = app.config();
+                let limits = &config.limits;
                 let outcome = match read_body(body, length, usize_of(limits.json_size)).await {
                     Ok(body) => match Params::parse(&body, limits.json_depth) {
                         Ok(params) => detached(handler(Arc::clone(&app), params)).await,
@@ -122,8 +190,7 @@ where
     H: Fn(Arc<App>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Reply, Problem>> + Send,
 {
-    let filter = at(method.clone(), path)
-        .and(with(app))
+    let filter = with(app)
         .and(warp::header::optional(CONTENT_LENGTH.as_str()))
         .and(warp::body::stream())
         .then(move |app: Arc<App>, length, body| {
@@ -180,33 +247,9 @@ fn too_large(limit: usize) -> Problem {
         .header(warp::http::header::CONNECTION, HeaderValue::from_static("close"))
 }
 
-/// Joins routes to one filter. It also answers requests for their paths with methods that they do not have; any other
-/// path is left to whatever comes after.
-pub fn any_of(routes: Vec<Route>) -> BoxedFilter<(Reply,)> {
-    let mut joined = warp::any().and_then(no_route).boxed();
-    for route in &routes {
-        joined = joined.or(route.filter.clone()).unify().boxed();
-    }
-    let routes = Arc::new(routes);
-    let other_method = warp::path::full().and_then(move |asked: FullPath| {
-        let methods = allowed(&routes, asked.as_str());
-        ready(if methods.is_empty() {
-            Err(warp::reject::not_found())
-        } else {
-            Ok(not_allowed(&methods).reply())
-        })
-    });
-    joined.or(other_method).unify().boxed()
-}
-
-async fn no_route() -> Result<Reply, Rejection> {
-    Err(warp::reject::not_found())
-}
-
-fn allowed(routes: &[Route], asked: &str) -> String {
-    let methods: Vec<_> =
-        routes.iter().filter(|route| route.answers_at(asked)).map(|route| route.method.as_str()).collect();
-    methods.join(", ")
+fn allowed(known: &[Pattern], asked: &str) -> String {
+    let here = known.iter().filter(|pattern| pattern.answers_at(asked));
+    here.filter_map(|pattern| pattern.method.as_ref().map(Method::as_str)).collect::<Vec<_>>().join(", ")
 }
 
 /// The reply to a method that a path does not have; `allowed` are those that it has (RFC 9110, section 15.5.6).
@@ -247,11 +290,15 @@ pub fn empty_reply(status: StatusCode) -> Reply {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::{BodyExt, Empty};
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+
     use super::*;
 
     #[test]
     fn a_path_knows_its_methods_and_names_in_braces_stand_for_any() {
-        let route = |method, path| Route::new(method, path, warp::any().and_then(no_route).boxed());
+        let route = |method, path| Pattern { method: Some(method), path };
         let routes = [
             route(Method::GET, ""),
             route(Method::GET, "tasks"),
@@ -265,8 +312,42 @@ mod tests {
             ("/tasks/", ""),
             ("/tasks/7/x", ""),
             ("/x", ""),
+            ("//tasks", ""),
         ] {
-            assert_eq!(allowed(&routes, asked), methods, "{asked}");
+            assert_eq!(allowed(&routes, relative(asked)), methods, "{asked}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_goes_to_its_route_or_to_the_group_that_has_its_path() {
+        let says = |text: &'static str| warp::any().map(move || Reply::new(text.into())).boxed();
+        let first = Routes::new(vec![Route::new(Method::GET, "a", says("a"))]);
+        let second = vec![Route::new(Method::POST, "b", says("b")), Route::any_method("c", says("c"))];
+        let second = Routes::new(second).wrapped(|filter| {
+            filter
+                .map(|mut reply: Reply| {
+                    reply.headers_mut().insert("wrapped", HeaderValue::from_static("yes"));
+                    reply
+                })
+                .boxed()
+        });
+        let routes = first.and(second);
+        for (method, path, status, body, wrapped) in [
+            ("GET", "/a", 200, "a", false),
+            ("POST", "/a", 405, "", false),
+            ("POST", "/b", 200, "b", true),
+            ("GET", "/b", 405, "", true),
+            ("PATCH", "/c", 200, "c", true),
+            ("GET", "/d", 404, "", true),
+        ] {
+            let service =
+                TowerToHyperService::new(warp::service(routes.find(&method.parse().unwrap(), path)));
+            let request = hyper::Request::builder().method(method).uri(path).body(Empty::<Bytes>::new());
+            let reply = service.call(request.unwrap()).await.unwrap();
+            assert_eq!(reply.status(), status, "{method} {path}");
+            assert_eq!(reply.headers().contains_key("wrapped"), wrapped, "{method} {path}");
+            let content = reply.into_body().collect().await.unwrap().to_bytes();
+            assert!(body.is_empty() || content == body, "{method} {path}");
         }
     }
 }

@@ -7,20 +7,20 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use warp::filters::BoxedFilter;
 use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use warp::http::{Method, StatusCode};
-use warp::{Filter, Rejection};
 
 use super::problem::{Problem, Reply};
-use super::routes::{any_of, json_reply, no_such_route, plain_route};
+use super::routes::{Routes, json_reply, plain_route};
 use crate::app::App;
+use crate::fs;
 use crate::health::Finding;
 use crate::metrics;
+use crate::sandbox::{self, Guard};
 
 /// `/`, `/status`, `/health`, `/livez` and `/readyz`, for joining with other routes.
-pub fn status_routes(app: &Arc<App>) -> BoxedFilter<(Reply,)> {
-    any_of(vec![
+pub fn status_routes(app: &Arc<App>) -> Routes {
+    Routes::new(vec![
         plain_route(app, Method::GET, "", status),
         plain_route(app, Method::GET, "status", status),
         plain_route(app, Method::GET, "health", health),
@@ -30,18 +30,24 @@ pub fn status_routes(app: &Arc<App>) -> BoxedFilter<(Reply,)> {
 }
 
 /// All that the internal listener serves: the status routes and `/metrics`.
-pub fn internal_routes(app: &Arc<App>) -> BoxedFilter<(Reply,)> {
-    let metrics = plain_route(app, Method::GET, "metrics", scrape);
-    status_routes(app).or(any_of(vec![metrics])).unify().recover(unknown).unify().boxed()
-}
-
-async fn unknown(_: Rejection) -> Result<Reply, std::convert::Infallible> {
-    Ok(no_such_route().reply())
+pub fn internal_routes(app: &Arc<App>) -> Routes {
+    status_routes(app).and(Routes::new(vec![plain_route(app, Method::GET, "metrics", scrape)]))
 }
 
 async fn status(_: Arc<App>) -> Result<Reply, Problem> {
-    let version = env!("CARGO_PKG_VERSION");
-    json_reply(StatusCode::OK, &json!({ "status": "ok", "type": "manager-facing", "storage-proxy": version }))
+    let held = sandbox::state();
+    let openat2 = if fs::kernel_resolves() { Guard::On } else { Guard::Missing };
+    let body = json!({
+        "status": "ok",
+        "type": "manager-facing",
+        "storage-proxy": env!("CARGO_PKG_VERSION"),
+        "sandbox": {
+            "landlock": held.landlock.word(),
+            "seccomp": held.seccomp.word(),
+            "openat2": openat2.word(),
+        },
+    });
+    json_reply(StatusCode::OK, &body)
 }
 
 async fn health(app: Arc<App>) -> Result<Reply, Problem> {

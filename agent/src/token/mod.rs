@@ -6,10 +6,11 @@
 
 mod claims;
 mod hmac;
+mod recent;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -21,6 +22,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 pub use self::claims::{ArchiveClaims, Claims, DownloadClaims, UploadClaims};
+use self::recent::Recent;
 use crate::api::params::Params;
 
 /// The header as PyJWT writes it, byte for byte.
@@ -57,6 +59,7 @@ pub struct Tokens {
     signing: EncodingKey,
     verifying: DecodingKey,
     max_length: usize,
+    downloads: Recent<DownloadClaims>,
 }
 
 impl Tokens {
@@ -68,7 +71,7 @@ impl Tokens {
             let _installed = hmac::PROVIDER.install_default();
         });
         let (signing, verifying) = (EncodingKey::from_secret(secret), DecodingKey::from_secret(secret));
-        Tokens { signing, verifying, max_length }
+        Tokens { signing, verifying, max_length, downloads: Recent::default() }
     }
 
     /// Makes a token. Fails when very long names would make it longer than clients could send back.
@@ -85,6 +88,20 @@ impl Tokens {
     /// Reads a token that claims to be of kind `T` and valid now.
     pub fn verify<T: Claims>(&self, token: &[u8]) -> Result<T, TokenError> {
         self.verify_at(token, unix_now())
+    }
+
+    /// Reads a token that permits a download now.
+    pub fn verify_download(&self, token: &[u8]) -> Result<Arc<DownloadClaims>, TokenError> {
+        self.verify_download_at(token, unix_now())
+    }
+
+    fn verify_download_at(&self, token: &[u8], now: i64) -> Result<Arc<DownloadClaims>, TokenError> {
+        if let Some(claims) = self.downloads.get(token) {
+            return if claims.exp <= now { Err(TokenError::Expired) } else { Ok(claims) };
+        }
+        let claims = Arc::new(self.verify_at(token, now)?);
+        self.downloads.put(token, &claims);
+        Ok(claims)
     }
 
     fn verify_at<T: Claims>(&self, token: &[u8], now: i64) -> Result<T, TokenError> {

@@ -203,3 +203,43 @@ fn the_length_limit_holds_for_both_directions() {
     long.relpath = ByteText(vec![0xff; 4096]);
     assert_eq!(tokens().sign(&long), Err(TokenError::TooLong(8192)));
 }
+
+#[test]
+fn a_download_token_that_was_read_before_is_read_again_until_it_expires_and_no_other_passes_for_it() {
+    let tokens = tokens();
+    let token = tokens.sign(&download()).unwrap().into_bytes();
+    for now in [END - 2, END - 1] {
+        assert_eq!(tokens.verify_download_at(&token, now).as_deref(), Ok(&download()));
+    }
+    assert_eq!(tokens.verify_download_at(&token, END), Err(TokenError::Expired));
+    let mut forged = token.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    assert!(tokens.verify_download_at(&forged, END - 1).is_err());
+    assert!(tokens.downloads.get(&forged).is_none());
+}
+
+#[test]
+fn fuzzed() {
+    let good = [PY_UPLOAD, PY_DOWNLOAD, PY_ARCHIVE].map(|token| token.as_bytes().to_vec());
+    let others = [PY_HS512, PY_NONE].map(|token| token.as_bytes().to_vec());
+    let all: Vec<_> = good.iter().cloned().chain(others).collect();
+    let claims: Vec<Vec<u8>> = spoil::corpus(env!("CARGO_MANIFEST_DIR"), "claims");
+    let words: [&[u8]; 9] =
+        [b".", b"=", b"eyJhbGciOiJub25lIn0", b"\"exp\":1e99", b"null", b"\"..\"", b"\\udcff", b"[]", b"-1"];
+    let tokens = tokens();
+    spoil::fuzz("token", |chance| {
+        // Nobody without the key makes a token.
+        let forged = chance.spoil(&all, &words);
+        let accepted = tokens.verify::<UploadClaims>(&forged).is_ok()
+            || tokens.verify::<DownloadClaims>(&forged).is_ok()
+            || tokens.verify::<ArchiveClaims>(&forged).is_ok();
+        assert!(!accepted || good.contains(&forged), "{:?}", String::from_utf8_lossy(&forged));
+        // And what somebody with the key says is still judged.
+        let token = signed(&String::from_utf8_lossy(&chance.spoil(&claims, &words)));
+        let _ = tokens.verify::<UploadClaims>(&token);
+        let _ = tokens.verify::<ArchiveClaims>(&token);
+        if let Ok(claims) = tokens.verify::<DownloadClaims>(&token) {
+            assert!(tokens.sign(&claims).is_ok_and(|again| tokens.verify(again.as_bytes()) == Ok(claims)));
+        }
+    });
+}

@@ -28,11 +28,11 @@ const WAITING: usize = 2;
 
 /// Several files and directories of one vfolder.
 pub(super) async fn download(app: Arc<App>, query: Query) -> Result<Reply, Problem> {
-    let claims: ArchiveClaims = app.tokens.verify(query.token()?).map_err(coded_refusal)?;
+    let claims: ArchiveClaims = app.tokens().verify(query.token()?).map_err(coded_refusal)?;
     let volume = app.volumes.real(&claims.volume)?;
     let id = claims.virtual_folder_id;
-    if claims.files.len() > app.config.limits.archive_files {
-        let most = app.config.limits.archive_files;
+    if claims.files.len() > app.config().limits.archive_files {
+        let most = app.config().limits.archive_files;
         return Err(Problem::invalid(format!("more than {most} files (limit limits.archive-files)")));
     }
     let paths: Result<Vec<RelPath>, Problem> = claims.files.iter().map(|file| relative(&file.0)).collect();
@@ -67,8 +67,10 @@ pub(super) fn reply(
     let Ok(permit) = Arc::clone(archives).try_acquire_owned() else {
         return Err(OpError::Busy { what: "too many archives are being made", key: "limits.archives" }.into());
     };
-    let limits =
-        ArchiveLimits { entries: app.config.limits.archive_entries, depth: app.config.limits.archive_depth };
+    let limits = ArchiveLimits {
+        entries: app.config().limits.archive_entries,
+        depth: app.config().limits.archive_depth,
+    };
     let pieces = spawn(content, limits, permit);
     let mut reply =
         warp::reply::stream(stream::unfold((pieces, volume), |(mut pieces, volume)| async move {

@@ -104,6 +104,7 @@ fn date(headers: &HeaderMap, name: HeaderName) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::client::testing::headers_of;
 
     const AT: &str = "Tue, 14 Nov 2023 22:13:21 GMT";
     const BEFORE: &str = "Tue, 14 Nov 2023 22:13:20 GMT";
@@ -169,5 +170,31 @@ mod tests {
         let state = validators(1);
         assert!(!state.range_applies(&headers(&[(IF_RANGE, AT)])));
         assert!(state.range_applies(&headers(&[(IF_RANGE, &state.etag)])));
+    }
+
+    #[test]
+    fn fuzzed() {
+        let words: [&[u8]; 8] =
+            [b"*", b"W/", b"\"", b",", b"If-Range: ", b"If-None-Match: ", b"GMT", b"99999"];
+        let ours =
+            Validators { etag: "\"179739f2b1c3a400-3e8\"".into(), seconds: 1_700_000_001, settled: true };
+        spoil::target(env!("CARGO_MANIFEST_DIR"), "conditions", &words, |text| {
+            let headers = headers_of(text);
+            let verdict = ours.judge(&headers);
+            let named = |name: HeaderName| headers.contains_key(name);
+            let cause = match verdict {
+                Verdict::Proceed => true,
+                Verdict::NotModified => named(IF_NONE_MATCH) || named(IF_MODIFIED_SINCE),
+                Verdict::Failed => named(IF_MATCH) || named(IF_UNMODIFIED_SINCE),
+            };
+            assert!(cause, "{verdict:?} without its header");
+            // A part is only given of exactly this state.
+            if let Some(tag) = headers.get(IF_RANGE).and_then(|value| value.to_str().ok())
+                && ours.range_applies(&headers)
+            {
+                let tag = tag.trim();
+                assert!(tag == ours.etag || httpdate::parse_http_date(tag).is_ok(), "{tag:?}");
+            }
+        });
     }
 }

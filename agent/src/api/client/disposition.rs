@@ -37,4 +37,27 @@ mod tests {
             assert_eq!(attachment(name).to_str().unwrap(), expected);
         }
     }
+
+    #[test]
+    fn fuzzed() {
+        let words: [&[u8]; 8] = [b"\r\n", b"\"", b"\\", b";", b"filename*=", b"\0", b"%", b"''"];
+        spoil::target(env!("CARGO_MANIFEST_DIR"), "names", &words, |name| {
+            let value = attachment(name);
+            let text = value.to_str().unwrap();
+            assert!(text.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{text:?}");
+            let inside = text.strip_prefix("attachment;filename=\"").unwrap();
+            // The quoted string (RFC 9110 section 5.6.4) ends where the extended form begins, and not before.
+            let mut characters = inside.char_indices();
+            let end = loop {
+                match characters.next().unwrap() {
+                    (_, '\\') => drop(characters.next()),
+                    (at, '"') => break at,
+                    _ => {}
+                }
+            };
+            let extended = inside[end..].strip_prefix("\"; filename*=UTF-8''").unwrap();
+            let decoded: Vec<u8> = percent_encoding::percent_decode_str(extended).collect();
+            assert_eq!(decoded, name, "the extended form is the name");
+        });
+    }
 }

@@ -12,12 +12,12 @@ use warp::http::header::{
 };
 use warp::http::{HeaderMap, Method, StatusCode};
 
-use super::archive;
 use super::conditional::{Validators, Verdict};
 use super::disposition::attachment;
 use super::query::Query;
 use super::range::{Asked, parse};
 use super::tokens::{missing, refusal};
+use super::{accel, archive};
 use crate::api::body::{FileRange, OpenFile, file_reply};
 use crate::api::problem::{Problem, Reply};
 use crate::api::routes::empty_reply;
@@ -25,7 +25,7 @@ use crate::app::App;
 use crate::error::OpError;
 use crate::fs::{Dir, RelPath, Stat, is_not_regular};
 use crate::jobs::blocking;
-use crate::listener::ZeroCopy;
+use crate::listener::{Connection, ZeroCopy};
 use crate::token::DownloadClaims;
 use crate::vfolder::archive::Content;
 use crate::volume::{Volume, VolumeRef};
@@ -43,22 +43,28 @@ pub(super) async fn download(
     app: Arc<App>,
     method: Method,
     headers: HeaderMap,
-    zero_copy: Option<ZeroCopy>,
+    connection: Option<Connection>,
     query: Query,
 ) -> Result<Reply, Problem> {
-    let claims: DownloadClaims = app.tokens.verify(query.token()?).map_err(refusal)?;
+    let claims = app.tokens().verify_download(query.token()?).map_err(refusal)?;
     let (wants_archive, no_cache) = (query.flag("archive")?, query.flag("no_cache")?);
     let path = path(query.get("dst_dir"), &claims.relpath.0).map_err(|_| missing())?;
     let name = path
         .names()
         .last()
         .map_or_else(|| claims.vfid.dir_names()[2].clone().into(), |n| n.as_bytes().to_vec());
-    let (found, volume) = find(&app, &claims, path).await?;
+    let (found, volume) = find(&app, &claims, path.clone()).await?;
+    let elsewhere = accel::location(&app, connection.as_ref(), &headers);
     let mut reply = match found {
-        Found::File(file, stat) => {
-            let file = File { open: OpenFile { file: Arc::new(file), volume }, zero_copy };
-            send_file(file, &stat, &method, &headers, &name)
-        }
+        Found::File(file, stat) => match redirect(elsewhere, volume.as_ref(), &claims, &path).await {
+            Some(reply) => described(reply, &name),
+            None => {
+                let zero_copy = connection.and_then(|connection| connection.zero_copy);
+                let zero_copy = zero_copy.filter(|_| app.config().download.zero_copy);
+                let file = File { open: OpenFile { file: Arc::new(file), volume }, zero_copy };
+                send_file(file, &stat, &method, &headers, &name)
+            }
+        },
         Found::Directory(dir) if wants_archive => {
             if method == Method::HEAD {
                 archive_head(&name)
@@ -74,6 +80,16 @@ pub(super) async fn download(
         reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     Ok(reply)
+}
+
+/// The reply that has another server send the file, if this request may be answered so.
+async fn redirect(
+    location: Option<String>,
+    volume: Option<&Arc<Volume>>,
+    claims: &DownloadClaims,
+    path: &RelPath,
+) -> Option<Reply> {
+    accel::redirect(&location?, volume?, claims, path).await
 }
 
 /// `dst_dir`, despite its name, comes between the vfolder's root and the token's path.
@@ -128,7 +144,8 @@ async fn unmanaged(app: &Arc<App>, path: Option<String>) -> Result<Option<PathBu
     let (app, Some(path)) = (Arc::clone(app), path) else { return Ok(None) };
     let resolve = move || {
         let resolved = fs::canonicalize(Path::new(&path)).ok()?;
-        let allowed = &app.config.download.unmanaged_roots;
+        let config = app.config();
+        let allowed = &config.download.unmanaged_roots;
         allowed.iter().any(|root| resolved.starts_with(root)).then_some(resolved)
     };
     blocking(move || Ok(resolve())).await
@@ -170,6 +187,10 @@ fn send_file(file: File, stat: &Stat, method: &Method, headers: &HeaderMap, name
     insert(&mut reply, ETAG, &validators.etag);
     insert(&mut reply, LAST_MODIFIED, &validators.last_modified());
     reply.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    described(reply, name)
+}
+
+fn described(mut reply: Reply, name: &[u8]) -> Reply {
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     reply.headers_mut().insert(CONTENT_DISPOSITION, attachment(name));
     reply

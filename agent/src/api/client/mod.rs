@@ -1,5 +1,6 @@
 //! The client-facing API: uploads, downloads and archives, each authorised by a token in the URL.
 
+mod accel;
 mod archive;
 mod conditional;
 mod cors;
@@ -7,6 +8,8 @@ mod disposition;
 mod download;
 mod query;
 mod range;
+#[cfg(test)]
+mod testing;
 mod tokens;
 mod upload;
 
@@ -22,27 +25,30 @@ use warp::{Filter, Rejection};
 use self::query::Query;
 use super::openapi;
 use super::problem::{Problem, Reply};
-use super::routes::{Route, any_of, at, json_reply, no_such_route, with, zero_copy};
+use super::routes::{Route, Routes, json_reply, no_such_route, with};
 use crate::app::App;
+use crate::listener::Connection;
 
 /// Every route.
-pub fn routes(app: &Arc<App>) -> BoxedFilter<(Reply,)> {
-    let readable = any_of(all(app)).recover(unknown).unify();
-    let readable = warp::filters::header::headers_cloned()
-        .and(readable)
-        .map(|headers: HeaderMap, reply| cors::readable(&headers, reply));
-    upload::routes(app).or(readable).unify().boxed()
+pub fn routes(app: &Arc<App>) -> Routes {
+    let readable = Routes::new(all(app)).wrapped(|filter| {
+        warp::filters::header::headers_cloned()
+            .and(filter.recover(unknown).unify())
+            .map(|headers: HeaderMap, reply| cors::readable(&headers, reply))
+            .boxed()
+    });
+    Routes::new(vec![upload::route(app)]).and(readable)
 }
 
 fn all(app: &Arc<App>) -> Vec<Route> {
     let preflights = ["", "download", "download-archive"].map(preflight);
     let mut routes = vec![
-        status(),
-        openapi::route(openapi::CLIENT),
         download(app, Method::GET),
         download(app, Method::HEAD),
+        archive(app),
+        status(),
+        openapi::route(openapi::CLIENT),
     ];
-    routes.push(archive(app));
     routes.extend(preflights);
     routes
 }
@@ -54,7 +60,7 @@ fn unknown(_: Rejection) -> Ready<Result<Reply, Infallible>> {
 fn status() -> Route {
     let body = json!({ "status": "ok", "type": "client-facing", "storage-proxy": env!("CARGO_PKG_VERSION") });
     let reply = move || json_reply(StatusCode::OK, &body).unwrap_or_else(Problem::reply);
-    Route::new(Method::GET, "", at(Method::GET, "").map(reply).boxed())
+    Route::new(Method::GET, "", warp::any().map(reply).boxed())
 }
 
 /// The query, empty when there is none.
@@ -66,22 +72,20 @@ fn query() -> BoxedFilter<(Query,)> {
 }
 
 fn download(app: &Arc<App>, method: Method) -> Route {
-    let filter = at(method.clone(), "download")
-        .and(with(app))
+    let filter = with(app)
         .and(warp::method())
         .and(warp::filters::header::headers_cloned())
-        .and(zero_copy(app))
+        .and(warp::ext::optional::<Connection>())
         .and(query())
-        .then(|app, method, headers, zero_copy, query| async move {
-            download::download(app, method, headers, zero_copy, query).await.unwrap_or_else(Problem::reply)
+        .then(|app, method, headers, connection, query| async move {
+            download::download(app, method, headers, connection, query).await.unwrap_or_else(Problem::reply)
         })
         .boxed();
     Route::new(method, "download", filter)
 }
 
 fn archive(app: &Arc<App>) -> Route {
-    let filter = at(Method::GET, "download-archive")
-        .and(with(app))
+    let filter = with(app)
         .and(query())
         .then(|app, query| async move { archive::download(app, query).await.unwrap_or_else(Problem::reply) })
         .boxed();
@@ -89,8 +93,7 @@ fn archive(app: &Arc<App>) -> Route {
 }
 
 fn preflight(path: &'static str) -> Route {
-    let filter = at(Method::OPTIONS, path)
-        .and(warp::filters::header::headers_cloned())
+    let filter = warp::filters::header::headers_cloned()
         .map(|headers: HeaderMap| cors::preflight(&headers).unwrap_or_else(Problem::reply))
         .boxed();
     Route::new(Method::OPTIONS, path, filter)

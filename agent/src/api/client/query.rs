@@ -64,4 +64,18 @@ mod tests {
         assert!(Query::parse("token=").token().is_err());
         assert!(Query::parse("").token().is_err());
     }
+
+    #[test]
+    fn fuzzed() {
+        let words: [&[u8]; 8] = [b"&", b"=", b"%00", b"%", b"+", b"token=", b"%2e%2e%2f", b"archive="];
+        spoil::target(env!("CARGO_MANIFEST_DIR"), "query", &words, |bytes| {
+            let raw = String::from_utf8_lossy(bytes);
+            let query = Query::parse(&raw);
+            if let Ok(token) = query.token() {
+                assert!(!token.is_empty() && token.len() <= raw.len());
+            }
+            let _ = query.flag("archive");
+            assert!(query.0.len() <= raw.len());
+        });
+    }
 }

@@ -89,4 +89,21 @@ mod tests {
         assert_eq!(parse(b"bytes=-1", 0), Asked::Unsatisfiable);
         assert_eq!(parse(b"bytes=\xff", 9), Asked::Unsatisfiable);
     }
+
+    #[test]
+    fn fuzzed() {
+        let words: [&[u8]; 8] =
+            [b"bytes", b"=", b"-", b",", b"18446744073709551615", b"18446744073709551616", b" ", b"+1"];
+        spoil::target(env!("CARGO_MANIFEST_DIR"), "range", &words, |value| {
+            for size in [0, 1, 1000, u64::MAX] {
+                if let Asked::Part(part) = parse(value, size) {
+                    assert!(part.length > 0 && part.start < size, "{part:?} of {size}");
+                    assert!(
+                        part.start.checked_add(part.length).is_some_and(|end| end <= size),
+                        "{part:?} of {size}"
+                    );
+                }
+            }
+        });
+    }
 }

@@ -27,7 +27,8 @@ pub(super) fn required(app: &Arc<App>) -> BoxedFilter<()> {
     let app = Arc::clone(app);
     warp::filters::header::headers_cloned()
         .and_then(move |headers: warp::http::HeaderMap| {
-            let secret = app.config.api.manager.secret.expose().as_bytes();
+            let config = app.config();
+            let secret = config.api.manager.secret.expose().as_bytes();
             let verdict = match headers.get(HEADER).map(|value| value.as_bytes()) {
                 None | Some(b"") => Err(warp::reject::custom(Refused::Missing)),
                 Some(value) if bool::from(value.ct_eq(secret)) => Ok(()),

@@ -27,7 +27,8 @@ pub(super) fn folder_deleted(id: &VfolderId, task: Uuid) -> Result<Reply, Proble
 /// How long a clone's reply may wait for the copy; nothing means until its end. Managers that take the reply
 /// for the end are those that send bare ids and those that the configuration calls older than 25.13.
 pub(super) fn clone_wait(app: &App, id: &VfolderId) -> Option<Duration> {
-    let agent = &app.config.agent;
+    let config = app.config();
+    let agent = &config.agent;
     let waits_for_event = agent.manager_version.is_none_or(|version| !version.takes_clone_reply_for_done());
     (!id.is_bare() && waits_for_event).then_some(agent.clone_wait)
 }

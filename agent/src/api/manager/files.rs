@@ -49,7 +49,7 @@ type Named = (String, common::id::VfolderId, String);
 pub(super) async fn list(app: Arc<App>, mut params: Params) -> Result<Reply, Problem> {
     let (named, path) = (target(&mut params), params.relpath("relpath"));
     let (Some(named), Some(path)) = (named, path) else { return Err(params.problem()) };
-    let limit = app.config.storage_proxy.scandir_limit.map_or(0, |most| most.get() as u64);
+    let limit = app.config().storage_proxy.scandir_limit.map_or(0, |most| most.get() as u64);
     let noop = vec![Bytes::from_static(b"{\"items\":[]}")];
     let pieces = within(&app, named, noop, move |_, folder| listing::json(folder, &path, limit)).await?;
     Ok(pieces_reply(pieces))
@@ -114,7 +114,7 @@ fn mkdir_reply(outcomes: Vec<(String, Result<(), OpError>)>, legacy: bool) -> Re
 
 /// `POST /folder/file/rename`: within the parent directory.
 pub(super) async fn rename(app: Arc<App>, mut params: Params) -> Result<Reply, Problem> {
-    let threads = app.config.limits.tree_parallelism;
+    let threads = app.config().limits.tree_parallelism;
     let (named, path, name) = (target(&mut params), params.relpath("relpath"), params.name("new_name"));
     let (Some(named), Some(path), Some(name)) = (named, path, name) else { return Err(params.problem()) };
     within(&app, named, (), move |_, folder| {
@@ -128,7 +128,7 @@ pub(super) async fn rename(app: Arc<App>, mut params: Params) -> Result<Reply, P
 
 /// `POST /folder/file/move`.
 pub(super) async fn relocate(app: Arc<App>, mut params: Params) -> Result<Reply, Problem> {
-    let threads = app.config.limits.tree_parallelism;
+    let threads = app.config().limits.tree_parallelism;
     let (named, from, to) =
         (target(&mut params), params.relpath("src_relpath"), params.relpath("dst_relpath"));
     let (Some(named), Some(from), Some(to)) = (named, from, to) else { return Err(params.problem()) };
@@ -174,7 +174,7 @@ fn deletion(mut params: Params) -> Result<(Named, Vec<RelPath>, bool), Problem> 
 /// `POST /folder/file/delete`.
 pub(super) async fn delete(app: Arc<App>, params: Params) -> Result<Reply, Problem> {
     let (named, paths, recursive) = deletion(params)?;
-    let threads = app.config.limits.delete_parallelism;
+    let threads = app.config().limits.delete_parallelism;
     within(&app, named, (), move |volume, folder| {
         files::check_delete(folder, &paths, recursive)?;
         files::delete(&*volume.backend.trees, folder, &paths, &Control::new(), threads)
@@ -193,7 +193,7 @@ pub(super) async fn delete_async(app: Arc<App>, params: Params) -> Result<Reply,
     volume.run(move |volume| files::check_delete(&volume.vfolder(&id)?, &checked, recursive)).await?;
     let subject = Subject { kind: Kind::DeleteFiles, volume: volume.name.clone(), vfid, target: None };
     let task = app.tasks.register(Uuid::new_v4(), subject)?;
-    let threads = app.config.limits.delete_parallelism;
+    let threads = app.config().limits.delete_parallelism;
     let (keeping, kept) = (Arc::clone(&app), Arc::clone(&task));
     let filed = volume.run(move |volume| {
         let record = Record::new(Kind::DeleteFiles, &kept.subject.vfid);

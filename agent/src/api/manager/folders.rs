@@ -37,7 +37,7 @@ pub(super) async fn create(app: Arc<App>, mut params: Params) -> Result<Reply, P
     let Target { volume, id, .. } = Target::find(&app, named)?;
     let VolumeRef::Real(volume) = volume else { return Ok(empty_reply(StatusCode::NO_CONTENT)) };
     if let Some(scope) = id.scope()
-        && app.config.storage_proxy.allow_auto_quota_scope_creation
+        && app.config().storage_proxy.allow_auto_quota_scope_creation
     {
         volume.backend.quota.create_scope(&volume, scope, limit.filter(|bytes| *bytes > 0)).await?;
     }
@@ -253,7 +253,7 @@ where
 {
     let Some(named) = target(&mut params) else { return Err(params.problem()) };
     let Target { volume, id, .. } = Target::find(app, named)?;
-    let threads = app.config.limits.tree_parallelism;
+    let threads = app.config().limits.tree_parallelism;
     match volume {
         VolumeRef::Noop => Ok(noop),
         VolumeRef::Real(volume) => {

@@ -7,6 +7,7 @@ mod auth;
 mod dialect;
 mod files;
 mod folders;
+mod overview;
 mod quota;
 mod tasks;
 mod tokens;
@@ -15,23 +16,23 @@ mod volumes;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use warp::filters::BoxedFilter;
 use warp::http::Method;
 use warp::{Filter, Rejection};
 
 use super::openapi;
 use super::params::Params;
 use super::problem::{Problem, Reply};
-use super::routes::{Route, any_of, json_route, no_such_route, plain_route};
+use super::routes::{Route, Routes, json_route, no_such_route, plain_route};
 use crate::app::App;
 use crate::volume::VolumeRef;
 use common::id::VfolderId;
 
-/// Every route behind the secret. `public` are the routes that need none.
-pub fn routes(app: &Arc<App>, public: BoxedFilter<(Reply,)>) -> BoxedFilter<(Reply,)> {
-    let guarded = auth::required(app).and(any_of(all(app))).recover(unknown).unify();
-    let described = any_of(vec![openapi::route(openapi::MANAGER)]);
-    public.or(described).unify().or(guarded).unify().boxed()
+/// Every route: those of `public`, which need no secret, and those behind it.
+pub fn routes(app: &Arc<App>, public: Routes) -> Routes {
+    let secret = auth::required(app);
+    let guarded =
+        Routes::new(all(app)).wrapped(|filter| secret.clone().and(filter).recover(unknown).unify().boxed());
+    public.and(Routes::new(vec![openapi::route(openapi::MANAGER)])).and(guarded)
 }
 
 /// Rejections behind the secret's check: a wrong secret, or no such route.
@@ -72,6 +73,7 @@ fn all(app: &Arc<App>) -> Vec<Route> {
         json_route(app, patch, "quota-scope", quota::update),
         json_route(app, delete.clone(), "quota-scope", quota::remove),
         json_route(app, delete.clone(), "quota-scope/quota", quota::unset),
+        plain_route(app, get.clone(), "overview", overview::overview),
         plain_route(app, get, "tasks", tasks::list),
         tasks::one(app),
         tasks::cancel(app),

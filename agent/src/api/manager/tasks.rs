@@ -12,7 +12,7 @@ use super::super::routes::{Route, json_reply, with};
 use crate::app::App;
 use crate::tasks::{State, Task};
 
-fn shown(task: &Task) -> Value {
+pub(super) fn shown(task: &Task) -> Value {
     let (state, progress) = (task.state(), task.control.progress());
     let message = match &state {
         State::Failed(message) => Some(message.as_str()),
@@ -56,7 +56,6 @@ fn find(app: &App, id: &str) -> Result<Arc<Task>, Problem> {
 /// `GET /tasks/{id}`.
 pub(super) fn one(app: &Arc<App>) -> Route {
     let filter = warp::path!("tasks" / String)
-        .and(warp::get())
         .and(with(app))
         .map(|id: String, app: Arc<App>| {
             let reply = find(&app, &id).and_then(|task| json_reply(StatusCode::OK, &shown(&task)));
@@ -69,7 +68,6 @@ pub(super) fn one(app: &Arc<App>) -> Route {
 /// `DELETE /tasks/{id}`: asks the task to stop. A purge that is stopped goes on at the next start.
 pub(super) fn cancel(app: &Arc<App>) -> Route {
     let filter = warp::path!("tasks" / String)
-        .and(warp::delete())
         .and(with(app))
         .map(|id: String, app: Arc<App>| {
             let reply = find(&app, &id).and_then(|task| {

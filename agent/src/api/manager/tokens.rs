@@ -15,12 +15,12 @@ use crate::vfolder::upload::SessionId;
 use crate::volume::VolumeRef;
 
 fn expiry(app: &App) -> i64 {
-    let lifetime = i64::try_from(app.config.storage_proxy.session_expire.as_secs()).unwrap_or(i64::MAX);
+    let lifetime = i64::try_from(app.config().storage_proxy.session_expire.as_secs()).unwrap_or(i64::MAX);
     unix_now().saturating_add(lifetime)
 }
 
 fn signed<T: Claims>(app: &App, claims: &T) -> Result<Reply, Problem> {
-    let token = app.tokens.sign(claims).map_err(|error| Problem::invalid(error.to_string()))?;
+    let token = app.tokens().sign(claims).map_err(|error| Problem::invalid(error.to_string()))?;
     json_reply(StatusCode::OK, &json!({ "token": token }))
 }
 
@@ -28,7 +28,7 @@ fn signed<T: Claims>(app: &App, claims: &T) -> Result<Reply, Problem> {
 pub(super) async fn upload(app: Arc<App>, mut params: Params) -> Result<Reply, Problem> {
     let (named, path, size) = (target(&mut params), params.relpath("relpath"), params.size("size"));
     let (Some(named), Some(path), Some(size)) = (named, path, size) else { return Err(params.problem()) };
-    let most = app.config.storage_proxy.max_upload_size.bytes();
+    let most = app.config().storage_proxy.max_upload_size.bytes();
     if size > most {
         return Err(wrong("size", format!("{size} is more than max-upload-size allows ({most} bytes)")));
     }
@@ -70,7 +70,7 @@ pub(super) async fn download(app: Arc<App>, mut params: Params) -> Result<Reply,
 /// `POST /folder/file/archive-download-token`.
 pub(super) async fn archive(app: Arc<App>, mut params: Params) -> Result<Reply, Problem> {
     let (volume, id) = (params.string("volume"), params.vfid("virtual_folder_id"));
-    let files = params.relpaths("files", app.config.limits.archive_files, false);
+    let files = params.relpaths("files", app.config().limits.archive_files, false);
     let filename = params.optional_string("filename");
     let (Some(volume), Some(id), Some(files), Some(filename)) = (volume, id, files, filename) else {
         return Err(params.problem());

@@ -155,6 +155,7 @@ pub(super) fn discover(mut reply: Reply, request: &HeaderMap, max_size: u64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::client::testing::headers_of;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
@@ -208,5 +209,35 @@ mod tests {
         ] {
             assert_eq!(describe(Reply::default(), None, 1, expires).headers()[UPLOAD_EXPIRES], text);
         }
+    }
+
+    #[test]
+    fn fuzzed() {
+        let words: [&[u8]; 9] = [
+            b"Upload-Offset: ",
+            b"Upload-Checksum: sha1 ",
+            b"\n",
+            b",",
+            b"=",
+            b"+1",
+            b"18446744073709551616",
+            b"1.0.0",
+            b"\xff",
+        ];
+        spoil::target(env!("CARGO_MANIFEST_DIR"), "tus-headers", &words, |text| {
+            let headers = headers_of(text);
+            if check_version(&headers).is_ok() {
+                let version = headers.get(TUS_RESUMABLE).map(|version| version.as_bytes().trim_ascii());
+                assert!(version.is_none_or(|version| version == VERSION.as_bytes()));
+            }
+            if let Ok(patch) = Patch::read(&headers) {
+                // What was understood is what was written, whatever zeros stood before it.
+                let given = headers.get(UPLOAD_OFFSET).unwrap().to_str().unwrap().trim_start_matches('0');
+                assert_eq!(given, patch.offset.to_string().trim_start_matches('0'));
+                let reply = describe(Reply::default(), Some(patch.offset), u64::MAX, i64::MAX);
+                assert!(reply.headers().contains_key(UPLOAD_OFFSET));
+            }
+            let _ = discover(dress(Reply::default()), &headers, u64::MAX);
+        });
     }
 }

@@ -8,13 +8,13 @@ mod body;
 mod headers;
 mod refusal;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Buf;
 use common::id::VfolderId;
 use futures_util::Stream;
 use warp::Filter;
-use warp::filters::BoxedFilter;
 use warp::http::{HeaderMap, Method, StatusCode};
 
 use self::body::Body;
@@ -23,7 +23,7 @@ use self::refusal::refusal;
 use super::query::Query;
 use super::{query, tokens};
 use crate::api::problem::{Problem, Reply};
-use crate::api::routes::{empty_reply, not_allowed, with};
+use crate::api::routes::{Route, empty_reply, not_allowed, with};
 use crate::app::App;
 use crate::token::UploadClaims;
 use crate::vfolder::upload::{Upload, UploadError, target};
@@ -32,10 +32,8 @@ use crate::volume::Volume;
 const METHODS: &str = "OPTIONS, HEAD, PATCH, DELETE";
 
 /// The route. It answers every method itself.
-pub(super) fn routes(app: &Arc<App>) -> BoxedFilter<(Reply,)> {
-    warp::path("upload")
-        .and(warp::path::end())
-        .and(with(app))
+pub(super) fn route(app: &Arc<App>) -> Route {
+    let filter = with(app)
         .and(warp::method())
         .and(warp::filters::header::headers_cloned())
         .and(query())
@@ -44,7 +42,8 @@ pub(super) fn routes(app: &Arc<App>) -> BoxedFilter<(Reply,)> {
             let body = Body::new(Box::pin(stream), &headers);
             dress(answer(app, method, &headers, &query, body).await)
         })
-        .boxed()
+        .boxed();
+    Route::any_method("upload", filter)
 }
 
 async fn answer<S, B, E>(
@@ -60,7 +59,7 @@ where
     E: Send + 'static,
 {
     if method == Method::OPTIONS {
-        let max_size = app.config.storage_proxy.max_upload_size.bytes();
+        let max_size = app.config().storage_proxy.max_upload_size.bytes();
         return body.leave(discover(empty_reply(StatusCode::OK), headers, max_size));
     }
     let (upload, verb) = match read(&app, &method, headers, query) {
@@ -70,8 +69,10 @@ where
     let (size, expires) = (upload.size, upload.expires);
     let (volume, vfid) = (Arc::clone(&upload.volume), upload.vfid);
     let (outcome, body) = match verb {
-        Verb::Head => (in_time(&volume, app.uploads.offset(upload)).await.map(Some), Some(body)),
-        Verb::Delete => (in_time(&volume, app.uploads.terminate(upload)).await.map(|()| None), Some(body)),
+        Verb::Head => (in_time(&volume, Box::pin(app.uploads.offset(upload))).await.map(Some), Some(body)),
+        Verb::Delete => {
+            (in_time(&volume, Box::pin(app.uploads.terminate(upload))).await.map(|()| None), Some(body))
+        }
         Verb::Patch(patch) => store(&app, upload, patch, body).await,
     };
     let reply = match outcome {
@@ -131,8 +132,8 @@ fn read(app: &App, method: &Method, headers: &HeaderMap, query: &Query) -> Resul
 
 /// The upload that the token and `dst_dir` name.
 fn named(app: &App, query: &Query) -> Result<Upload, Problem> {
-    let claims: UploadClaims = app.tokens.verify(query.token()?).map_err(tokens::refusal)?;
-    check_size(claims.size, app.config.storage_proxy.max_upload_size.bytes())?;
+    let claims: UploadClaims = app.tokens().verify(query.token()?).map_err(tokens::refusal)?;
+    check_size(claims.size, app.config().storage_proxy.max_upload_size.bytes())?;
     let target = target(query.get("dst_dir"), &claims.relpath.0).map_err(refusal)?;
     Ok(Upload {
         volume: app.volumes.real(&claims.volume)?,
@@ -154,9 +155,11 @@ fn check_size(size: u64, most: u64) -> Result<(), Problem> {
 }
 
 /// The outcome, unless the volume hangs: then the client is told, and what was begun goes on without it.
+///
+/// On the heap, because it would be a part of the request's state, several times over, as long as a slow body arrives.
 async fn in_time<T>(
     volume: &Arc<Volume>,
-    work: impl Future<Output = Result<T, UploadError>>,
+    work: Pin<Box<impl Future<Output = Result<T, UploadError>>>>,
 ) -> Result<T, UploadError> {
     volume.unless_hanging(work).await?
 }
@@ -174,7 +177,7 @@ where
     E: Send + 'static,
 {
     let volume = Arc::clone(&upload.volume);
-    let begin = app.uploads.begin(upload, patch.offset, patch.length, patch.checksum);
+    let begin = Box::pin(app.uploads.begin(upload, patch.offset, patch.length, patch.checksum));
     let writing = match in_time(&volume, begin).await {
         Ok(writing) => writing,
         Err(error) => return (Err(error), Some(body)),

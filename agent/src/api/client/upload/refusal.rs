@@ -1,8 +1,10 @@
 //! Error replies of `/upload`.
 
+use std::io;
+
 use warp::http::StatusCode;
 
-use crate::api::problem::Problem;
+use crate::api::problem::{Problem, read_only};
 use crate::error::OpError;
 use crate::vfolder::upload::UploadError;
 
@@ -45,6 +47,9 @@ pub(super) fn refusal(error: UploadError) -> Problem {
             Problem::new(StatusCode::BAD_REQUEST, "storage/malformed-request", "Incomplete request body")
         }
         UploadError::Full { .. } => full(),
+        UploadError::Storage { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            return read_only();
+        }
         UploadError::Storage { .. } => Problem::internal(""),
         UploadError::TargetIsDirectory(_) => {
             Problem::new(StatusCode::CONFLICT, "storage/fs/refused", "Filesystem Operation Refused")
@@ -63,9 +68,20 @@ pub(super) fn refusal(error: UploadError) -> Problem {
 fn operation(error: OpError) -> Problem {
     match &error {
         OpError::Fs { .. } if error.is_full() => full().msg(error.to_string()),
+        OpError::Fs { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => read_only(),
+        // Whoever uses the folder may remove the staging directory, or put something else in its place, at any time.
+        OpError::Fs { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            refusal(UploadError::NoSession)
+        }
+        OpError::Fs { source, .. } if is_in_the_way(source) => Problem::from(error),
         OpError::Fs { .. } => Problem::from(error).with_status(StatusCode::INTERNAL_SERVER_ERROR),
         _ => Problem::from(error),
     }
+}
+
+fn is_in_the_way(error: &io::Error) -> bool {
+    let is_link = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    is_link || error.kind() == io::ErrorKind::NotADirectory
 }
 
 fn full() -> Problem {
