@@ -1,6 +1,6 @@
 //! What every request needs: configuration, volumes, tasks, tokens and uploads.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use config::Config;
 use prometheus_client::collector::Collector;
@@ -17,8 +17,10 @@ use crate::volume::{Volume, Volumes};
 
 /// The application's state, shared by all requests.
 pub struct App {
-    /// The validated configuration.
-    pub config: Config,
+    /// The validated configuration, replaced as a whole by a reload.
+    config: RwLock<Arc<Config>>,
+    /// Signs and verifies what gives clients access; replaced with its key.
+    tokens: RwLock<Arc<Tokens>>,
     /// The configured volumes.
     pub volumes: Volumes,
     /// Long work: purges, clones, deletions.
@@ -29,8 +31,6 @@ pub struct App {
     pub outbox: Option<Arc<Outbox>>,
     /// What the processes agree on through Valkey, where the configuration wants it.
     pub leases: Arc<Leases>,
-    /// Signs and verifies what gives clients access.
-    pub tokens: Tokens,
     /// Uploads under way.
     pub uploads: Arc<Uploads>,
     /// Bounds the archives that are made at once of directories that are on no volume.
@@ -47,7 +47,6 @@ impl App {
     pub fn new(config: Config) -> Arc<Self> {
         let limits = &config.limits;
         jobs::limit(limits.blocking_jobs);
-        let token_size = usize::try_from(limits.token_size.bytes()).unwrap_or(usize::MAX);
         let volumes = config
             .volumes
             .iter()
@@ -63,7 +62,7 @@ impl App {
         let uploads = Uploads::new(UploadSettings::of(&config));
         Arc::new(App {
             health: Health::new(&volumes),
-            tokens: Tokens::new(config.storage_proxy.secret.expose().as_bytes(), token_size),
+            tokens: RwLock::new(Arc::new(tokens(&config))),
             uploads: Arc::new(uploads.with_metrics(Arc::clone(&metrics)).with_leases(Arc::clone(&leases))),
             archives: Arc::new(Semaphore::new(limits.archives)),
             leases,
@@ -72,7 +71,34 @@ impl App {
             volumes,
             tasks,
             metrics,
-            config,
+            config: RwLock::new(Arc::new(config)),
         })
     }
+
+    /// The configuration at the moment. Who needs several values that belong together asks once.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What signs and verifies tokens at the moment.
+    pub fn tokens(&self) -> Arc<Tokens> {
+        Arc::clone(&self.tokens.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Goes over to a configuration that differs from the present one only in what can change ([`Config::keep_fixed`]).
+    /// Requests under way keep what they began with. Must run inside the runtime.
+    pub fn reconfigure(&self, config: Config) {
+        let limits = &config.limits;
+        jobs::limit(limits.blocking_jobs);
+        self.volumes.iter().for_each(|volume| volume.reconfigure(limits));
+        self.tasks.reconfigure(limits.tasks_queued, config.agent.task_retention);
+        self.uploads.reconfigure(UploadSettings::of(&config));
+        *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tokens(&config));
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+}
+
+fn tokens(config: &Config) -> Tokens {
+    let size = usize::try_from(config.limits.token_size.bytes()).unwrap_or(usize::MAX);
+    Tokens::new(config.storage_proxy.secret.expose().as_bytes(), size)
 }

@@ -46,7 +46,7 @@ pub fn from_command_line(options: &cli::Audit) -> ExitCode {
 fn audit(loaded: &Loaded, options: &cli::Audit, report: &mut Report) {
     let config = &loaded.config;
     // The helper serves the agent's user alone.
-    check::become_the_service(config, report);
+    check::become_the_service(loaded, report);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report.add(Finding::problem("audit", format!("cannot begin: {error}"))),
@@ -75,7 +75,7 @@ fn finding(volume: &str, drift: &Drift) -> Finding {
 
 /// Looks at all volumes every now and then, and notes in the metrics and the log what does not hold.
 pub async fn forever(app: Arc<App>) {
-    let interval = app.config.agent.quota_audit_interval;
+    let interval = app.config().agent.quota_audit_interval;
     if interval.is_zero() {
         return;
     }

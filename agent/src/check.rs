@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use config::{Account, Config, Loaded, Notice, NoticeKind, Source};
-use nix::unistd::Uid;
+use nix::unistd::{Gid, Uid};
 
 pub(crate) use self::ports::holder;
 use crate::cli;
@@ -59,8 +59,9 @@ fn examine(loaded: &Loaded, online: bool, report: &mut Report) {
     // Ports and keys are opened before the service switches to its user, all else after.
     ports::check(config, report);
     host::check_tls(config, report);
-    become_the_service(config, report);
+    become_the_service(loaded, report);
     host::check(config, report);
+    host::check_sandbox(config, report);
     for configured in &config.volumes {
         volume::check(configured, report);
     }
@@ -106,8 +107,9 @@ fn place(file: &Path, line: Option<usize>) -> String {
 }
 
 /// Becomes who the service will be. Root that is told nothing looks as the owner of the first volume: that is who
-/// the service should run as.
-pub(crate) fn become_the_service(config: &Config, report: &mut Report) {
+/// the service should run as. It joins the group of the configuration then, as the unit's samples make the service do.
+pub(crate) fn become_the_service(loaded: &Loaded, report: &mut Report) {
+    let config = &loaded.config;
     let proxy = &config.storage_proxy;
     if let Err(error) = identity::look_up(proxy.user.as_ref(), proxy.group.as_ref()) {
         let IdentityError::Unknown { key, what, name } = &error else {
@@ -120,7 +122,9 @@ pub(crate) fn become_the_service(config: &Config, report: &mut Report) {
     }
     let guessed = if proxy.user.is_none() && !config.agent.allow_root { owner(config) } else { None };
     let user = proxy.user.clone().or(guessed.map(Account::Id));
-    let outcome = Target::choose(user.as_ref(), proxy.group.as_ref(), true).and_then(Target::assume);
+    let reading = guessed.and_then(|_| readers(&loaded.path));
+    let outcome = Target::choose(user.as_ref(), proxy.group.as_ref(), true)
+        .and_then(|target| target.joining(reading).assume());
     if let Err(error) = outcome {
         report.add(Finding::problem("identity", error.to_string()));
         return;
@@ -136,6 +140,12 @@ pub(crate) fn become_the_service(config: &Config, report: &mut Report) {
         .cure("start the service as that user (User= of the unit), or set storage-proxy.user"),
         _ => Finding::ok("identity", format!("checked as {who}, without any capability")),
     });
+}
+
+/// The group that may read a file, unless it is root's.
+fn readers(file: &Path) -> Option<Gid> {
+    let about = std::fs::metadata(file).ok()?;
+    (about.mode() & 0o040 != 0 && about.gid() != 0).then(|| Gid::from_raw(about.gid()))
 }
 
 /// Who owns the first volume, if the process is root and could become anybody.

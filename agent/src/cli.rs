@@ -29,6 +29,8 @@ pub enum Command {
     /// Look after the limits of quota scopes and folders.
     #[command(subcommand)]
     Quota(Quota),
+    /// Show what the running agent is doing: volumes, transfers, tasks, the last errors.
+    Top(Top),
     /// Serve a throw-away volume and print commands that try it out.
     Demo(crate::demo::Demo),
 }
@@ -69,7 +71,7 @@ pub struct ConfigFile {
 }
 
 /// Options of serving.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Serve {
     /// Where the configuration is.
     #[command(flatten)]
@@ -83,6 +85,23 @@ pub struct Serve {
     /// Serve as root, which is otherwise refused.
     #[arg(long)]
     pub allow_root: bool,
+}
+
+/// Options of the view.
+#[derive(Debug, Args)]
+pub struct Top {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Print it once and end, without clearing the screen.
+    #[arg(long)]
+    pub once: bool,
+    /// Print the manager-facing API's own reply, once.
+    #[arg(long)]
+    pub json: bool,
+    /// Seconds between two looks.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub interval: u64,
 }
 
 /// Options of the check.

@@ -47,6 +47,7 @@ pub fn run(demo: &Demo) -> Result<(), StartError> {
     let loaded = config::parse(&text, Path::new("demo"), &Source::of_process(None, false))?;
     let service = Service::open(loaded.config)?;
     crate::logging::start(service.logging())?;
+    service.confine(&[])?;
     let (client, manager) = service
         .addresses()
         .map_err(|source| StartError::System { step: "read the listeners' addresses", source })?;
@@ -117,6 +118,8 @@ backend = "vfs"
 path = {path}
 [agent]
 shutdown-timeout = "3s"
+# The demo removes its volume from the directory above it.
+landlock = false
 "#
     )
 }

@@ -5,6 +5,7 @@
 
 mod file;
 mod journal;
+mod recent;
 
 use std::any::Any;
 use std::io::{self, IsTerminal};
@@ -18,10 +19,12 @@ use tracing_subscriber::fmt::format::{Format, JsonFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{Layer, fmt};
+use tracing_subscriber::{Layer, fmt, reload};
 
 use self::file::RotatingFile;
 use self::journal::Prioritised;
+use self::recent::Recent;
+pub use self::recent::{Complaint, recent};
 use crate::listener::ACCESS_TARGET;
 
 /// Why there is no log.
@@ -40,6 +43,11 @@ pub enum LogError {
     Twice(#[from] TryInitError),
 }
 
+/// Changes the least severe level that is logged.
+static LEVEL: OnceLock<SetLevel> = OnceLock::new();
+
+type SetLevel = Box<dyn Fn(Level) + Send + Sync>;
+
 /// The log file, if there is one.
 static FILE: OnceLock<RotatingFile> = OnceLock::new();
 
@@ -47,19 +55,29 @@ type BoxedLayer<S> = Box<dyn Layer<S> + Send + Sync>;
 
 /// Begins to log as configured. Once per process.
 pub fn start(logging: &Logging) -> Result<(), LogError> {
-    let mut layers: Vec<BoxedLayer<_>> = Vec::new();
+    let mut layers: Vec<BoxedLayer<_>> = vec![Recent.boxed()];
     if let Some(settings) = &logging.console {
         layers.push(console(settings));
     }
     if let Some(settings) = &logging.file {
         layers.push(file(settings)?);
     }
-    tracing_subscriber::registry().with(layers.with_filter(filter(logging.level))).try_init()?;
+    let (level, handle) = reload::Layer::new(filter(logging.level));
+    tracing_subscriber::registry().with(layers.with_filter(level)).try_init()?;
+    // The other end is the process's log, which is never taken down.
+    let _ = LEVEL.set(Box::new(move |level| drop(handle.reload(filter(level)))));
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         tracing::error!(place, "{}", said(panic.payload()));
     }));
     Ok(())
+}
+
+/// Logs from this level on.
+pub fn set_level(level: Level) {
+    if let Some(set) = LEVEL.get() {
+        set(level);
+    }
 }
 
 /// Goes on in a new file if the log file was renamed, as logrotate(8) does.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use storage_agent::cli::{Cli, Command, Quota};
-use storage_agent::{audit, check, demo, migrate, serve};
+use storage_agent::{audit, check, demo, migrate, serve, top};
 
 /// The command line is wrong (sysexits(3)).
 const USAGE: u8 = 64;
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Some(Command::Check(options)) => check::from_command_line(&options),
         Some(Command::MigrateCheck(options)) => migrate::from_command_line(&options),
         Some(Command::Quota(Quota::Audit(options))) => audit::from_command_line(&options),
+        Some(Command::Top(options)) => top::from_command_line(&options),
         Some(Command::Demo(options)) => served(demo::run(&options)),
     }
 }

@@ -23,6 +23,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 pub use self::events::EventFigures;
 pub use self::tasks::TaskCount;
+use crate::listener::Requests;
 
 /// The content type of [`Metrics::render`] (OpenMetrics 1.0).
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -57,6 +58,8 @@ pub enum UploadEnd {
     Completed,
     /// The client ended it.
     Terminated,
+    /// Nobody went on with it, and what there was of it was removed.
+    Expired,
 }
 
 impl EncodeLabelValue for UploadEnd {
@@ -64,6 +67,7 @@ impl EncodeLabelValue for UploadEnd {
         encoder.write_str(match self {
             UploadEnd::Completed => "completed",
             UploadEnd::Terminated => "terminated",
+            UploadEnd::Expired => "expired",
         })
     }
 }
@@ -86,6 +90,8 @@ pub struct Metrics {
     registry: Registry,
     /// Requests that panicked.
     pub panics: Counter,
+    /// Requests under way.
+    pub under_way: Requests,
     requests: Family<RequestLabels, Counter>,
     durations: Family<ApiLabel, Histogram>,
     received: Family<ApiLabel, Counter>,
@@ -119,6 +125,7 @@ impl Metrics {
         let mut metrics = Metrics {
             registry: Registry::with_prefix("storage_agent"),
             panics: Counter::default(),
+            under_way: Requests::default(),
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
             received: Family::default(),
@@ -240,7 +247,12 @@ impl Metrics {
 
     /// Counts an upload that ended.
     pub fn upload_finished(&self, outcome: UploadEnd) {
-        self.uploads_ended.get_or_create(&UploadLabel { outcome }).inc();
+        self.uploads_finished(outcome, 1);
+    }
+
+    /// Counts so many uploads that ended.
+    pub fn uploads_finished(&self, outcome: UploadEnd, count: u64) {
+        self.uploads_ended.get_or_create(&UploadLabel { outcome }).inc_by(count);
     }
 
     /// Says whether a volume's directory could be opened when it was last tried.

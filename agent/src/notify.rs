@@ -11,10 +11,15 @@ use std::time::Duration;
 pub const READY: &str = "READY=1";
 /// The service is going down.
 pub const STOPPING: &str = "STOPPING=1";
-/// The service reads anew what a reload reads; [`READY`] ends it.
-pub const RELOADING: &str = "RELOADING=1";
 /// The service is alive.
 const ALIVE: &str = "WATCHDOG=1";
+
+/// The service reads anew what a reload reads, since the time that is in it: systemd compares it with that of its request
+/// (`Type=notify-reload`, systemd.service(5)). [`READY`] ends it.
+pub fn reloading() -> String {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    format!("RELOADING=1\nMONOTONIC_USEC={}", now.tv_sec * 1_000_000 + now.tv_nsec / 1_000)
+}
 
 /// Sends a state. Does nothing where nobody asked to be told; a failure is logged, because it stops nothing.
 pub fn send(state: &str) {

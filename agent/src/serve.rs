@@ -25,10 +25,12 @@ use crate::cli;
 use crate::events;
 use crate::fs::Dir;
 use crate::identity::{self, IdentityError, Target};
-use crate::listener::{self, BindError, Limits, Listener, Stage, Stop, TrustedProxies, tls};
+use crate::listener::{self, Activation, ActivationError, BindError, Limits, Listener, Stage, Stop, tls};
 use crate::logging::{self, LogError};
 use crate::notify;
 use crate::pid_file::PidFile;
+use crate::reload::{self, Origin, Reloader};
+use crate::sandbox::{self, Guard, SandboxError};
 use crate::tasks::takeover;
 use crate::volume::{self, Volume};
 
@@ -53,12 +55,18 @@ pub enum StartError {
     /// TLS files cannot be used.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
+    /// The sockets that systemd handed over cannot be used.
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The process cannot be who it should be.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The process cannot shut itself in.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// There is nowhere to log.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -97,15 +105,10 @@ impl StartError {
 /// Reads the configuration and serves it until a signal ends the service.
 pub fn from_command_line(options: &cli::Serve) -> Result<(), StartError> {
     let source = Source::of_process(options.config.file.clone(), options.config.lenient);
-    let Loaded { mut config, notices, path } = config::load(&source)?;
-    if let Some(level) = options.log_level {
-        config.logging.level = level;
-    }
-    if options.debug {
-        config.logging.level = config.logging.level.min(config::Level::Debug);
-    }
-    config.agent.allow_root |= options.allow_root;
-    let service = Service::open(config)?;
+    let Loaded { mut config, notices, path, files } = config::load(&source)?;
+    let origin = Origin { path: path.clone(), options: options.clone() };
+    origin.overrule(&mut config);
+    let service = Service { origin: Some(origin), ..Service::open(config)? };
     logging::start(service.logging())?;
     for notice in &notices {
         match notice.kind {
@@ -114,6 +117,7 @@ pub fn from_command_line(options: &cli::Serve) -> Result<(), StartError> {
         }
     }
     tracing::info!(config = %path.display(), "storage-agent {}", env!("CARGO_PKG_VERSION"));
+    service.confine(&files)?;
     service.run(|_| {})
 }
 
@@ -124,6 +128,7 @@ pub struct Service {
     manager: Socket,
     internal: Option<Socket>,
     pid_file: Option<PidFile>,
+    origin: Option<Origin>,
 }
 
 struct Socket {
@@ -132,10 +137,16 @@ struct Socket {
 }
 
 impl Socket {
-    fn open(api: &str, key: &str, address: &HostPort, tls: Option<&Tls>) -> Result<Self, StartError> {
+    /// Binds the address of this key, unless the socket was handed over.
+    fn open(
+        (api, key): (&str, &str),
+        address: &HostPort,
+        tls: Option<&Tls>,
+        given: Option<TcpListener>,
+    ) -> Result<Self, StartError> {
         let tls = tls.map(|files| tls::load(api, &files.cert, &files.privkey)).transpose()?;
-        let tcp = listener::bind(&format!("{api}.{key}"), &address.host, address.port)?;
-        Ok(Socket { tcp, tls })
+        let bind = || listener::bind(&format!("{api}.{key}"), &address.host, address.port);
+        Ok(Socket { tcp: given.map_or_else(bind, Ok)?, tls })
     }
 }
 
@@ -144,21 +155,42 @@ impl Service {
     pub fn open(config: Config) -> Result<Self, StartError> {
         let (user, group) = (config.storage_proxy.user.as_ref(), config.storage_proxy.group.as_ref());
         let target = Target::choose(user, group, config.agent.allow_root)?;
-        let api = &config.api;
-        let client =
-            Socket::open("api.client", "service-addr", &api.client.service_addr, api.client.tls.as_ref())?;
-        let manager =
-            Socket::open("api.manager", "service-addr", &api.manager.service_addr, api.manager.tls.as_ref())?;
+        let (api, mut given) = (&config.api, Activation::of_process()?);
+        let mut open = |name, key, address: &HostPort, tls: Option<&Tls>| {
+            Socket::open(key, address, tls, given.take(name, address.port))
+        };
+        let (key, address) = (("api.client", "service-addr"), &api.client.service_addr);
+        let client = open("client", key, address, api.client.tls.as_ref())?;
+        let (key, address) = (("api.manager", "service-addr"), &api.manager.service_addr);
+        let manager = open("manager", key, address, api.manager.tls.as_ref())?;
         let internal = api.manager.internal_addr.as_ref();
         let internal = internal
-            .map(|address| Socket::open("api.manager", "internal-addr", address, None))
+            .map(|address| open("internal", ("api.manager", "internal-addr"), address, None))
             .transpose()?;
+        given.done()?;
         let pid_file = config.storage_proxy.pid_file.as_ref().map(|path| {
             PidFile::write(path).map_err(|source| StartError::PidFile { path: path.clone(), source })
         });
         let pid_file = pid_file.transpose()?;
         target.assume()?;
-        Ok(Service { config, client, manager, internal, pid_file })
+        Ok(Service { config, client, manager, internal, pid_file, origin: None })
+    }
+
+    /// Shuts the process in, once it logs: nothing but what the configuration names can be got at from here on. `files`
+    /// are those that the configuration was read from.
+    pub fn confine(&self, files: &[PathBuf]) -> Result<(), StartError> {
+        let held = sandbox::enter(&self.config, files)?;
+        let (landlock, seccomp) = (held.landlock.word(), held.seccomp.word());
+        if [held.landlock, held.seccomp].contains(&Guard::Missing) {
+            tracing::warn!(
+                landlock,
+                seccomp,
+                "this kernel cannot hold the whole sandbox; Landlock needs Linux 5.19"
+            );
+        } else {
+            tracing::info!(landlock, seccomp, programs = held.programs, "sandbox");
+        }
+        Ok(())
     }
 
     /// How the configuration wants it to log.
@@ -184,8 +216,8 @@ impl Service {
     }
 
     async fn serve(self, ready: impl FnOnce(&Arc<App>)) -> Result<(), StartError> {
-        let Service { config, client, manager, internal, pid_file } = self;
-        let mut signals =
+        let Service { config, client, manager, internal, pid_file, origin } = self;
+        let signals =
             Signals::new().map_err(|source| StartError::System { step: "watch signals", source })?;
         let drain_for = config.agent.shutdown_timeout;
         let app = App::new(config);
@@ -197,30 +229,39 @@ impl Service {
         })??;
         let (stop, stopping) = Stop::new();
         let mut listeners = JoinSet::new();
-        let internal = internal.map(|socket| ("internal", socket, internal_routes(&app)));
+        let client = prepare("client", client, &app);
+        let manager = prepare("manager", manager, &app);
+        let internal = internal.map(|socket| prepare("internal", socket, &app));
+        let reloader = Reloader {
+            app: Arc::clone(&app),
+            client: client.terms(),
+            manager: manager.terms(),
+            internal: internal.as_ref().map(Listener::terms),
+            origin,
+        };
         let served = [
             Some(("client", client, client::routes(&app))),
             Some(("manager", manager, manager::routes(&app, status_routes(&app)))),
-            internal,
+            internal.map(|listener| ("internal", listener, internal_routes(&app))),
         ];
         events::spawn(&app).map_err(|source| StartError::System { step: "start a thread", source })?;
         tokio::spawn(Arc::clone(&app.leases).live());
         resume(&app).await;
-        for (api, socket, routes) in served.into_iter().flatten() {
-            let listener = prepare(api, socket, &app);
+        for (api, listener, routes) in served.into_iter().flatten() {
             log_listener(api, &listener);
             listeners.spawn(listener.serve(routes, stopping.clone()));
         }
         notify::send(notify::READY);
         tracing::info!(volumes = app.volumes.iter().count(), "serving as {}", identity::description());
         tokio::spawn({
-            let uploads = Arc::clone(&app.uploads);
-            async move { uploads.sweep_forever().await }
+            let app = Arc::clone(&app);
+            async move { app.uploads.sweep_forever(&app.volumes).await }
         });
         tokio::spawn(audit::forever(Arc::clone(&app)));
         tokio::spawn(takeover::watch(Arc::clone(&app)));
         tokio::spawn(notify::feed_watchdog());
         ready(&app);
+        let mut signals = Watch { signals, reloader };
         let outcome = wait(&mut signals, &mut listeners, &stop, drain_for).await;
         app.volumes.close().await;
         drop(pid_file);
@@ -242,13 +283,13 @@ async fn resume(app: &Arc<App>) {
 }
 
 fn prepare(api: &'static str, socket: Socket, app: &App) -> Listener {
-    let limits = &app.config.limits;
-    let networks = limits.trusted_proxies.clone();
-    let trusted: TrustedProxies = Arc::new(move |peer| networks.iter().any(|network| network.contains(peer)));
-    Listener::new(api, socket.tcp, socket.tls, connection_limits(limits), trusted, Arc::clone(&app.metrics))
+    let config = app.config();
+    let (limits, trusted) = (connection_limits(&config.limits), reload::trusted(&config));
+    Listener::new(api, socket.tcp, socket.tls, limits, trusted, Arc::clone(&app.metrics))
 }
 
-fn connection_limits(limits: &config::Limits) -> Limits {
+/// What the configuration allows connections.
+pub(crate) fn connection_limits(limits: &config::Limits) -> Limits {
     Limits {
         header_timeout: limits.header_timeout,
         keep_alive_timeout: KEEP_ALIVE.max(limits.header_timeout),
@@ -279,7 +320,7 @@ fn log_listener(api: &str, listener: &Listener) {
 
 /// Waits for the end: of the service by a signal, or of a listener by a failure.
 async fn wait(
-    signals: &mut Signals,
+    signals: &mut Watch,
     listeners: &mut JoinSet<io::Result<()>>,
     stop: &Stop,
     drain_for: Duration,
@@ -308,14 +349,6 @@ async fn wait(
     }
 }
 
-/// What SIGHUP asks for: a new log file where somebody renamed the old one.
-fn reload() {
-    notify::send(notify::RELOADING);
-    logging::reopen();
-    tracing::info!("reloaded: the log file is open anew");
-    notify::send(notify::READY);
-}
-
 async fn all_ended(listeners: &mut JoinSet<io::Result<()>>) {
     while listeners.join_next().await.is_some() {}
 }
@@ -335,14 +368,23 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
         })
     }
+}
 
-    /// Waits for one that ends the service; its name. Reloads as often as asked to until then.
+/// Signals and what a reload needs.
+struct Watch {
+    signals: Signals,
+    reloader: Reloader,
+}
+
+impl Watch {
+    /// Waits for a signal that ends the service; its name. Reloads as often as asked to until then.
     async fn end(&mut self) -> &'static str {
+        let Signals { hangup, terminate, interrupt } = &mut self.signals;
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => reload(),
+                _ = terminate.recv() => return "SIGTERM",
+                _ = interrupt.recv() => return "SIGINT",
+                _ = hangup.recv() => self.reloader.reload().await,
             }
         }
     }
@@ -370,7 +412,7 @@ fn blocking_threads(config: &Config) -> usize {
 fn check_volumes(app: &App) -> Result<(), StartError> {
     let mut wrong = Vec::new();
     let looks: Vec<_> = app.volumes.iter().map(|volume| (volume, look_at(volume))).collect();
-    let deadline = Instant::now() + app.config.limits.volume_timeout;
+    let deadline = Instant::now() + app.config().limits.volume_timeout;
     for (volume, look) in looks {
         match look.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(Some(reason)) => {
@@ -405,6 +447,11 @@ fn look_at(volume: &Arc<Volume>) -> mpsc::Receiver<Option<String>> {
 fn unusable(volume: &Volume) -> Option<String> {
     match std::fs::metadata(&volume.path) {
         Ok(meta) if meta.is_dir() => {
+            // It may yet be mounted; the others are served meanwhile.
+            if let Some(error) = volume.is_absent() {
+                tracing::error!(volume = volume.name, %error, "the volume is not served");
+                return None;
+            }
             let root = Dir::open_root(&volume.path).ok()?;
             Some(volume.backend.trees.accept(&root).err()?.to_string())
         }

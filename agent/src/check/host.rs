@@ -8,6 +8,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::finding::{Finding, Report};
 use crate::listener::tls;
+use crate::sandbox::{self, Guard};
 
 /// Shorter secrets can be guessed.
 const SHORTEST: usize = 16;
@@ -40,6 +41,35 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     check_descriptors(config.limits.connections as u64, report);
     if let Some(file) = &config.logging.file {
         check_writable("logging.file.path", &file.path, report);
+    }
+}
+
+/// Tells what the service will shut itself out of.
+pub(super) fn check_sandbox(config: &Config, report: &mut Report) {
+    let wanted = sandbox::intended(config);
+    report.add(match wanted.landlock {
+        Guard::On => {
+            Finding::ok("agent.landlock", "files besides volumes, logs and configuration are out of reach")
+        }
+        Guard::Off => Finding::warning("agent.landlock", "is switched off: files are not restricted by it"),
+        Guard::Missing => Finding::warning("agent.landlock", "this kernel cannot restrict files")
+            .cure("use Linux 5.19 or newer with landlock among its security modules (lsm=)"),
+    });
+    report.add(match wanted.seccomp {
+        Guard::On if wanted.programs => {
+            Finding::ok("agent.seccomp", "system calls are filtered; the tools of volumes can be started")
+        }
+        Guard::On => Finding::ok("agent.seccomp", "system calls are filtered; no program can be started"),
+        Guard::Off => Finding::warning("agent.seccomp", "is switched off: system calls are not filtered"),
+        Guard::Missing => Finding::warning("agent.seccomp", "this kernel cannot filter system calls"),
+    });
+    if wanted.landlock == Guard::On {
+        for volume in sandbox::fixed_volumes(config) {
+            report.add(
+                Finding::note(format!("volume.{volume}.path"), "is mounted directly below /, so that after it was mounted anew the agent must be restarted")
+                    .cure("mount it deeper, such as below /vfroot, or set agent.landlock = false"),
+            );
+        }
     }
 }
 

@@ -38,11 +38,15 @@ fn in_use(key: &str, address: &HostPort) -> Finding {
             key,
             format!("{address} is in use by storage-agent (pid {pid}), which runs already"),
         ),
+        Some((name, 1)) if name == "systemd" => {
+            Finding::ok(key, format!("{address} is held by systemd, which hands it over (storage-agent.socket)"))
+        }
         Some((name, pid)) => Finding::problem(key, format!("{address} is in use by {name} (pid {pid})"))
             .cure("stop that program, or choose another port"),
         None => {
             Finding::warning(key, format!("{address} is in use by a program of another user")).cure(format!(
-                "if that is not storage-agent itself, stop it; root sees it by: ss -ltnp sport = :{}",
+                "if that is neither storage-agent itself nor systemd for storage-agent.socket, stop it; root sees it by: \
+                 ss -ltnp sport = :{}",
                 address.port
             ))
         }
