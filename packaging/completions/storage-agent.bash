@@ -31,6 +31,9 @@ _storage__agent() {
             storage__agent,quota)
                 cmd="storage__agent__subcmd__quota"
                 ;;
+            storage__agent,top)
+                cmd="storage__agent__subcmd__top"
+                ;;
             storage__agent__subcmd__help,check)
                 cmd="storage__agent__subcmd__help__subcmd__check"
                 ;;
@@ -45,6 +48,9 @@ _storage__agent() {
                 ;;
             storage__agent__subcmd__help,quota)
                 cmd="storage__agent__subcmd__help__subcmd__quota"
+                ;;
+            storage__agent__subcmd__help,top)
+                cmd="storage__agent__subcmd__help__subcmd__top"
                 ;;
             storage__agent__subcmd__help__subcmd__quota,audit)
                 cmd="storage__agent__subcmd__help__subcmd__quota__subcmd__audit"
@@ -68,7 +74,7 @@ _storage__agent() {
 
     case "${cmd}" in
         storage__agent)
-            opts="-f -h -V --config-path --config --lenient --debug --log-level --allow-root --help --version check migrate-check quota demo help"
+            opts="-f -h -V --config-path --config --lenient --debug --log-level --allow-root --help --version check migrate-check quota top demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -142,7 +148,7 @@ _storage__agent() {
             return 0
             ;;
         storage__subcmd__agent__subcmd__help)
-            opts="check migrate-check quota demo help"
+            opts="check migrate-check quota top demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -228,6 +234,20 @@ _storage__agent() {
         storage__subcmd__agent__subcmd__help__subcmd__quota__subcmd__audit)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        storage__subcmd__agent__subcmd__help__subcmd__top)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -340,6 +360,36 @@ _storage__agent() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        storage__subcmd__agent__subcmd__top)
+            opts="-f -h --config-path --config --lenient --once --json --interval --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -34,6 +34,7 @@ complete -c storage-agent -n "__fish_storage_agent_needs_command" -s V -l versio
 complete -c storage-agent -n "__fish_storage_agent_needs_command" -f -a "check" -d 'Check the configuration and everything it needs, and say what to do about what is wrong'
 complete -c storage-agent -n "__fish_storage_agent_needs_command" -f -a "migrate-check" -d 'Say what will be different for a site that the reference proxy has served. Changes nothing'
 complete -c storage-agent -n "__fish_storage_agent_needs_command" -f -a "quota" -d 'Look after the limits of quota scopes and folders'
+complete -c storage-agent -n "__fish_storage_agent_needs_command" -f -a "top" -d 'Show what the running agent is doing: volumes, transfers, tasks, the last errors'
 complete -c storage-agent -n "__fish_storage_agent_needs_command" -f -a "demo" -d 'Serve a throw-away volume and print commands that try it out'
 complete -c storage-agent -n "__fish_storage_agent_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c storage-agent -n "__fish_storage_agent_using_subcommand check" -s f -l config -l config-path -d 'The configuration file [default: ./storage-proxy.toml, ~/.config/backend.ai/, /etc/backend.ai/]' -r -F
@@ -56,11 +57,18 @@ complete -c storage-agent -n "__fish_storage_agent_using_subcommand quota; and _
 complete -c storage-agent -n "__fish_storage_agent_using_subcommand quota; and __fish_seen_subcommand_from audit" -s h -l help -d 'Print help'
 complete -c storage-agent -n "__fish_storage_agent_using_subcommand quota; and __fish_seen_subcommand_from help" -f -a "audit" -d 'Find limits that do not hold: directories outside their project, limits that differ, ids used twice'
 complete -c storage-agent -n "__fish_storage_agent_using_subcommand quota; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c storage-agent -n "__fish_storage_agent_using_subcommand top" -s f -l config -l config-path -d 'The configuration file [default: ./storage-proxy.toml, ~/.config/backend.ai/, /etc/backend.ai/]' -r -F
+complete -c storage-agent -n "__fish_storage_agent_using_subcommand top" -l interval -d 'Seconds between two looks' -r
+complete -c storage-agent -n "__fish_storage_agent_using_subcommand top" -l lenient -d 'Skip volumes whose backend is unknown instead of refusing the file'
+complete -c storage-agent -n "__fish_storage_agent_using_subcommand top" -l once -d 'Print it once and end, without clearing the screen'
+complete -c storage-agent -n "__fish_storage_agent_using_subcommand top" -l json -d 'Print the manager-facing API\'s own reply, once'
+complete -c storage-agent -n "__fish_storage_agent_using_subcommand top" -s h -l help -d 'Print help'
 complete -c storage-agent -n "__fish_storage_agent_using_subcommand demo" -l directory -d 'Where the throw-away volume is made' -r -F
 complete -c storage-agent -n "__fish_storage_agent_using_subcommand demo" -s h -l help -d 'Print help'
-complete -c storage-agent -n "__fish_storage_agent_using_subcommand help; and not __fish_seen_subcommand_from check migrate-check quota demo help" -f -a "check" -d 'Check the configuration and everything it needs, and say what to do about what is wrong'
-complete -c storage-agent -n "__fish_storage_agent_using_subcommand help; and not __fish_seen_subcommand_from check migrate-check quota demo help" -f -a "migrate-check" -d 'Say what will be different for a site that the reference proxy has served. Changes nothing'
-complete -c storage-agent -n "__fish_storage_agent_using_subcommand help; and not __fish_seen_subcommand_from check migrate-check quota demo help" -f -a "quota" -d 'Look after the limits of quota scopes and folders'
-complete -c storage-agent -n "__fish_storage_agent_using_subcommand help; and not __fish_seen_subcommand_from check migrate-check quota demo help" -f -a "demo" -d 'Serve a throw-away volume and print commands that try it out'
-complete -c storage-agent -n "__fish_storage_agent_using_subcommand help; and not __fish_seen_subcommand_from check migrate-check quota demo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c storage-agent -n "__fish_storage_agent_using_subcommand help; and not __fish_seen_subcommand_from check migrate-check quota top demo help" -f -a "check" -d 'Check the configuration and everything it needs, and say what to do about what is wrong'
+complete -c storage-agent -n "__fish_storage_agent_using_subcommand help; and not __fish_seen_subcommand_from check migrate-check quota top demo help" -f -a "migrate-check" -d 'Say what will be different for a site that the reference proxy has served. Changes nothing'
+complete -c storage-agent -n "__fish_storage_agent_using_subcommand help; and not __fish_seen_subcommand_from check migrate-check quota top demo help" -f -a "quota" -d 'Look after the limits of quota scopes and folders'
+complete -c storage-agent -n "__fish_storage_agent_using_subcommand help; and not __fish_seen_subcommand_from check migrate-check quota top demo help" -f -a "top" -d 'Show what the running agent is doing: volumes, transfers, tasks, the last errors'
+complete -c storage-agent -n "__fish_storage_agent_using_subcommand help; and not __fish_seen_subcommand_from check migrate-check quota top demo help" -f -a "demo" -d 'Serve a throw-away volume and print commands that try it out'
+complete -c storage-agent -n "__fish_storage_agent_using_subcommand help; and not __fish_seen_subcommand_from check migrate-check quota top demo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c storage-agent -n "__fish_storage_agent_using_subcommand help; and __fish_seen_subcommand_from quota" -f -a "audit" -d 'Find limits that do not hold: directories outside their project, limits that differ, ids used twice'

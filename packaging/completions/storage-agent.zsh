@@ -113,6 +113,19 @@ esac
     ;;
 esac
 ;;
+(top)
+_arguments "${_arguments_options[@]}" : \
+'-f+[The configuration file \[default\: ./storage-proxy.toml, ~/.config/backend.ai/, /etc/backend.ai/\]]:FILE:_files' \
+'--config=[The configuration file \[default\: ./storage-proxy.toml, ~/.config/backend.ai/, /etc/backend.ai/\]]:FILE:_files' \
+'--config-path=[The configuration file \[default\: ./storage-proxy.toml, ~/.config/backend.ai/, /etc/backend.ai/\]]:FILE:_files' \
+'--interval=[Seconds between two looks]:SECONDS:_default' \
+'--lenient[Skip volumes whose backend is unknown instead of refusing the file]' \
+'--once[Print it once and end, without clearing the screen]' \
+'--json[Print the manager-facing API'\''s own reply, once]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
 (demo)
 _arguments "${_arguments_options[@]}" : \
 '--directory=[Where the throw-away volume is made]:DIRECTORY:_files' \
@@ -160,6 +173,10 @@ _arguments "${_arguments_options[@]}" : \
     ;;
 esac
 ;;
+(top)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (demo)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -183,6 +200,7 @@ _storage-agent_commands() {
 'check:Check the configuration and everything it needs, and say what to do about what is wrong' \
 'migrate-check:Say what will be different for a site that the reference proxy has served. Changes nothing' \
 'quota:Look after the limits of quota scopes and folders' \
+'top:Show what the running agent is doing\: volumes, transfers, tasks, the last errors' \
 'demo:Serve a throw-away volume and print commands that try it out' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -204,6 +222,7 @@ _storage-agent__subcmd__help_commands() {
 'check:Check the configuration and everything it needs, and say what to do about what is wrong' \
 'migrate-check:Say what will be different for a site that the reference proxy has served. Changes nothing' \
 'quota:Look after the limits of quota scopes and folders' \
+'top:Show what the running agent is doing\: volumes, transfers, tasks, the last errors' \
 'demo:Serve a throw-away volume and print commands that try it out' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -241,6 +260,11 @@ _storage-agent__subcmd__help__subcmd__quota__subcmd__audit_commands() {
     local commands; commands=()
     _describe -t commands 'storage-agent help quota audit commands' commands "$@"
 }
+(( $+functions[_storage-agent__subcmd__help__subcmd__top_commands] )) ||
+_storage-agent__subcmd__help__subcmd__top_commands() {
+    local commands; commands=()
+    _describe -t commands 'storage-agent help top commands' commands "$@"
+}
 (( $+functions[_storage-agent__subcmd__migrate-check_commands] )) ||
 _storage-agent__subcmd__migrate-check_commands() {
     local commands; commands=()
@@ -276,6 +300,11 @@ _storage-agent__subcmd__quota__subcmd__help__subcmd__audit_commands() {
 _storage-agent__subcmd__quota__subcmd__help__subcmd__help_commands() {
     local commands; commands=()
     _describe -t commands 'storage-agent quota help help commands' commands "$@"
+}
+(( $+functions[_storage-agent__subcmd__top_commands] )) ||
+_storage-agent__subcmd__top_commands() {
+    local commands; commands=()
+    _describe -t commands 'storage-agent top commands' commands "$@"
 }
 
 if [ "$funcstack[1]" = "_storage-agent" ]; then
