@@ -41,7 +41,7 @@ secret = "{manager_secret}"
 [debug]
 enabled = false
 [logging]
-level = "INFO"
+level = "{level}"
 drivers = ["console"]
 {volumes}
 {tables}
@@ -82,6 +82,8 @@ class Agent:
     client API's certificate and key.
     """
 
+    level = "INFO"
+
     def __init__(self, extra="", ambient_capabilities="", tables="", volumes=PLAIN_VOLUME, wrapper=(), place=None, tls=None):
         self.extra = extra
         self.client_tls = "ssl-enabled = false"
@@ -106,7 +108,7 @@ class Agent:
             self.client_tls = 'ssl-enabled = true\nssl-cert = "{}"\nssl-privkey = "{}"'.format(*self.tls)
         self.manager = f"http://127.0.0.1:{manager_port}"
         self.config = config = self.folder / "storage-proxy.toml"
-        settings = vars(self) | {"volumes": self.volumes.format(volume=self.volume)}
+        settings = vars(self) | {"level": self.level, "volumes": self.volumes.format(volume=self.volume)}
         config.write_text(CONFIG.format(client_port=client_port, manager_port=manager_port, **settings))
         config.chmod(0o600)
         # The build's folder may be closed to the unprivileged user.
@@ -142,7 +144,7 @@ class Agent:
                     if reply.status == 200:
                         return
             except OSError:
-                time.sleep(0.05)
+                time.sleep(0.02)
         self.stop()
         raise RuntimeError(f"the agent did not start: {self.command}\n{self.log.read_text(errors='replace')}")
 
@@ -177,6 +179,11 @@ class Agent:
                 self.process.wait(60)
                 return None
         return self.process.returncode
+
+    def kill(self):
+        """Ends the agent by SIGKILL, as a machine that runs out of memory does."""
+        self.process.kill()
+        self.process.wait(60)
 
     def call(self, method, path, **parameters):
         """One manager call; returns the reply's JSON, its bytes when it isn't JSON, or None when it is empty."""

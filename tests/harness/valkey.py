@@ -24,7 +24,7 @@ def server_binary():
 
 
 class Valkey:
-    """Starts on entering the `with` block. What it acknowledged survives `kill`."""
+    """Starts on entering the `with` block. What it acknowledged survives `kill`, unless `settings` say otherwise."""
 
     def __init__(self, password=None, settings=(), sentinel=False, port=None):
         self.password = password
@@ -45,9 +45,10 @@ class Valkey:
     def start(self):
         config = self.folder / "server.conf"
         if not config.exists():
-            lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}", "daemonize no", *self.settings]
+            lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}", "daemonize no"]
             if not self.sentinel:
                 lines += ["appendonly yes", "appendfsync always", "save ''"]
+            lines += self.settings
             if self.password:
                 lines.append(f"requirepass {self.password}")
             config.write_text("\n".join(lines) + "\n")
