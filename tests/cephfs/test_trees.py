@@ -11,10 +11,10 @@ from pathlib import Path
 import make_files
 import pytest
 from conftest import CephFolder
-from transfer import download, patch, request
 
 from cluster import wait_for
 from harness.agent import UNPRIVILEGED, ApiError
+from harness.transfer import download, patch, request
 
 MIB = 1 << 20
 MAKER = str(Path(__file__).parent / "make_files.py")

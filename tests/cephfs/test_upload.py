@@ -4,9 +4,9 @@ import random
 import threading
 
 from conftest import CephFolder
-from transfer import download, offset, patch
 
 from harness.folder import sha256
+from harness.transfer import download, offset, patch
 
 MIB = 1 << 20
 # No multiple of anything that the agent reads, writes or asks for at once.

@@ -1,16 +1,20 @@
 """Outages: the server's, the agent's, and both. At the end each folder has exactly one final state."""
 
-import threading
+import re
 import time
 import uuid
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from members import Site
 
-from harness.valkey import Watcher, wait_for
+from harness.site import Site
+from harness.valkey import Valkey, Watcher, wait_for
 
 DELETES = CLONES = 50
+# So that tasks end in the order in which they were begun.
+ONE_BY_ONE = "[limits]\ntasks-running = 1\n"
 # From the moment when the server is back until the last event is there.
 BOUND = 30
 
@@ -41,19 +45,19 @@ def untold(states, site):
 @pytest.mark.parametrize("agent_killed", [False, True], ids=["agent-lives", "agent-killed"])
 @pytest.mark.parametrize("moment", ["before", "during", "after"])
 def test_every_folder_ends_in_one_state_whenever_the_server_is_killed(valkey, events, moment, agent_killed):
-    with Site(tables=events) as site:
+    with Site(tables=events + ONE_BY_ONE) as site:
         scope, deleted, cloned = uuid.uuid4(), [], []
         if moment == "before":
             valkey.kill()
-        working = threading.Thread(target=work, args=(site, scope, deleted, cloned))
-        working.start()
+        pool = ThreadPoolExecutor(1)
+        working = pool.submit(work, site, scope, deleted, cloned)
         if moment == "during":
             wait_for(lambda: len(cloned) >= CLONES // 3, 60, "a third of the work")
             valkey.kill()
         if agent_killed:
             wait_for(lambda: len(cloned) >= CLONES // 2, 60, "half of the work")
             site.agent.restart()
-        working.join()
+        working.result()
         if moment == "after":
             valkey.kill()
         pending = site.agent.metric("events_pending")
@@ -107,7 +111,8 @@ def test_what_exceeds_the_outbox_is_counted_and_named_in_the_log(valkey, events)
         wait_for(lambda: site.agent.metric("events_dropped_total") == 5, 10, "five lost events")
         # Those that are being tried at the moment are not in the queue.
         assert site.agent.metric("events_pending") in range(100, 106)
-        assert site.agent.metric("events_oldest_seconds") > 0 and site.agent.metric("events_connected") == 0
+        wait_for(lambda: site.agent.metric("events_connected") == 0, 10, "a lost connection")
+        assert site.agent.metric("events_oldest_seconds") > 0
         lost = [line for line in site.agent.log.read_text().splitlines() if "will not be told" in line]
         assert len(lost) == 5 and all("events.outbox-size" in line for line in lost)
         valkey.start()
@@ -115,15 +120,47 @@ def test_what_exceeds_the_outbox_is_counted_and_named_in_the_log(valkey, events)
         assert site.agent.metric("events_published_total") == 100
 
 
-def test_a_server_that_runs_no_scripts_is_told_nevertheless():
-    from harness.valkey import Valkey
+def test_the_examples_for_alerts_name_figures_that_there_are(events):
+    examples = Path(__file__).parents[2] / "packaging/examples"
+    with Site(tables=events) as site:
+        for name in ("prometheus-alerts.yml", "cluster.md"):
+            named = set(re.findall(r"storage_agent_events_\w+", (examples / name).read_text()))
+            assert named and named <= site.agent.metrics().keys(), name
 
-    with Valkey(settings=['user agent on >pass ~* &* +@all -eval -@scripting', "user default on nopass ~* &* +@all"]) as valkey:
-        table = f'[events]\nvalkey-addr = "127.0.0.1:{valkey.port}"\nuser = "agent"\npassword = "pass"\n'
-        with Site(tables=table) as site:
-            vfids = [site.make_folder() for _ in range(3)]
-            for vfid in vfids:
-                site.delete(vfid)
-            wait_for(lambda: len(valkey.entries()) == 3, 10, "the events")
-            assert [event.vfid for event in valkey.entries()] == vfids
-            assert "refuses scripts" in site.agent.log.read_text()
+
+def login(*rights):
+    """A server on which the agent may do what `rights` say, and the table that has it log in there."""
+    valkey = Valkey(settings=[f"user agent on >pass {' '.join(rights)}", "user default on nopass ~* &* +@all"])
+    return valkey, f'[events]\nvalkey-addr = "127.0.0.1:{valkey.port}"\nuser = "agent"\npassword = "pass"\n'
+
+
+@pytest.mark.parametrize(
+    ("rights", "said"),
+    [
+        (["~*", "&*", "+@all", "-eval", "-@scripting"], "refuses scripts"),
+        (["~events", "&*", "+@all"], "refuses scripts"),
+        (["~*", "resetchannels", "+@all"], "those who watch tasks are told nothing"),
+    ],
+    ids=["no-scripts", "stream-alone", "no-channel"],
+)
+def test_a_login_with_fewer_rights_tells_managers_nevertheless(rights, said):
+    valkey, table = login(*rights)
+    with valkey, Site(tables=table + ONE_BY_ONE) as site:
+        vfids = [site.make_folder() for _ in range(3)]
+        for vfid in vfids:
+            site.delete(vfid)
+        wait_for(lambda: len(valkey.entries()) >= 3, 10, "the events")
+        wait_for(lambda: not site.leftovers(), 10, site.leftovers)
+        assert [event.vfid for event in valkey.entries()] == vfids
+        assert site.agent.log.read_text().count(said) == 1
+
+
+def test_what_a_server_cannot_store_is_told_when_it_can(valkey, events):
+    valkey.client().set("events", "no stream")
+    with Site(tables=events) as site:
+        vfid = site.make_folder()
+        site.delete(vfid)
+        wait_for(lambda: "events cannot be published" in site.agent.log.read_text(), 15, "the failure in the log")
+        valkey.client().delete("events")
+        wait_for(lambda: valkey.entries() and not site.leftovers(), 15, site.leftovers)
+        assert [event.vfid for event in valkey.entries()] == [vfid]

@@ -4,8 +4,7 @@ import time
 import uuid
 from collections import Counter
 
-from members import Site
-
+from harness.site import Site
 from harness.valkey import Valkey, wait_for
 
 
