@@ -42,13 +42,20 @@ class Files:
         self.sides = {"agent": [agent.process.pid], "nginx": nginx.pids()[1:]}
         self.context = insecure() if tls else None
         self.size = plan.large
-        self.nginx = f"{nginx.tls_url if tls else nginx.url}/{self.folder.path.relative_to(agent.volume)}"
+        server = nginx.tls_url if tls else nginx.url
+        self.nginx, self.contained = (
+            f"{server}{location}/{self.folder.path.relative_to(agent.volume)}" for location in ("", "/contained")
+        )
         write(self.folder.path / "large", self.size)
         for name, size in SMALL.items():
             write(self.folder.path / name.replace(" ", ""), size)
         # A token is good for all requests, as it is for a browser that asks for many ranges.
         self.urls = {
-            name: {"agent": self.folder.download_url(name), "nginx": f"{self.nginx}/{name}"}
+            name: {
+                "agent": self.folder.download_url(name),
+                "nginx": f"{self.nginx}/{name}",
+                "contained": f"{self.contained}/{name}",
+            }
             for name in ("large", *(name.replace(" ", "") for name in SMALL))
         }
 
@@ -102,18 +109,18 @@ def ranges(plan, files):
 
 
 def small(plan, files):
+    """Beside nginx as it is, and beside nginx that makes sure, as the agent does, that no link leads out."""
     for shown in SMALL:
         name = shown.replace(" ", "")
 
         def side(server, urls=files.urls[name]):
-            url = urls[server]
-            return lambda: sampled(
-                files.sides[server], lambda: many(request("GET", url), url, CONNECTIONS, plan.requests)
-            )
+            url, pids = urls[server], files.sides["agent" if server == "agent" else "nginx"]
+            return lambda: sampled(pids, lambda: many(request("GET", url), url, CONNECTIONS, plan.requests))
 
-        ours, other = in_turn(plan.rounds, side("agent"), side("nginx"))
-        yield Row("download", f"CPU per request, {shown}, {CONNECTIONS} connections", "nginx", "s", 1.1,
-                  ours=figures(ours, "cpu_per_unit"), other=figures(other, "cpu_per_unit"))
+        for server, anchor in (("nginx", "nginx"), ("contained", "nginx, disable_symlinks on")):
+            ours, other = in_turn(plan.rounds, side("agent"), side(server))
+            yield Row("download", f"CPU per request, {shown}, {CONNECTIONS} connections", anchor, "s", 1.1,
+                      ours=figures(ours, "cpu_per_unit"), other=figures(other, "cpu_per_unit"))
 
 
 def cold(plan):

@@ -36,6 +36,7 @@ http {{
         ssl_certificate {cert};
         ssl_certificate_key {key};
         location / {{ root {root}; }}
+        location /contained/ {{ alias {root}/; disable_symlinks on; }}
         location /upload {{
             client_body_in_file_only clean;
             proxy_pass_request_body off;

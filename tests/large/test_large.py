@@ -125,11 +125,14 @@ def test_archive_of_4_gib(folder, source, peak):
     try:
         with zipfile.ZipFile(path) as archive:
             assert archive.getinfo("large.bin").file_size == SIZE
-        with subprocess.Popen(["unzip", "-p", path, "large.bin"], stdout=subprocess.PIPE, bufsize=0) as reader:
-            digest = hashlib.sha256()
-            read_all(reader.stdout, digest.update)
-        assert reader.returncode == 0
-        assert digest.hexdigest() == source[1]
+        for command in (["unzip", "-p", path, "large.bin"], ["bsdtar", "-xOf", path, "large.bin"]):
+            with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as reader:
+                digest = hashlib.sha256()
+                read_all(reader.stdout, digest.update)
+            assert reader.returncode == 0, command
+            assert digest.hexdigest() == source[1], command
+        # Compares the checksum in the archive.
+        assert f"Size:       {SIZE}" in output("7z", "t", path)
     finally:
         path.unlink()
 
@@ -156,3 +159,10 @@ def test_archive_of_100_000_entries(folder, peak):
     peak()
     with zipfile.ZipFile(path) as archive:
         assert len([name for name in archive.namelist() if not name.endswith("/")]) == ENTRIES
+    for command in (["unzip", "-Z1", path], ["bsdtar", "-tf", path]):
+        assert len([name for name in output(*command).splitlines() if not name.endswith("/")]) == ENTRIES, command
+    assert f"Files: {ENTRIES}" in output("7z", "t", path)
+
+
+def output(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
