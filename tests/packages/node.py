@@ -1,7 +1,8 @@
 """A storage node that the packages were installed on, as its administrator sees it."""
 
-import pwd
+import ctypes
 import grp
+import pwd
 import shutil
 import subprocess
 import time
@@ -15,7 +16,8 @@ HELPER_EXAMPLES = Path("/usr/share/doc/storage-agent-quota-helper/examples")
 CONFIG = Path("/etc/backend.ai/storage-proxy.toml")
 CREDENTIALS = Path("/etc/backend.ai/credentials")
 HELPER_CONFIG = Path("/etc/storage-agent/quota-helper.conf")
-AGENT, HELPER, HELPER_SOCKET = "storage-agent.service", "quota-helper.service", "quota-helper.socket"
+AGENT, AGENT_SOCKET = "storage-agent.service", "storage-agent.socket"
+HELPER, HELPER_SOCKET = "quota-helper.service", "quota-helper.socket"
 CAP_SYS_ADMIN = 1 << 21
 
 
@@ -64,6 +66,17 @@ def capabilities(number):
     return {name: int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
 
 
+def limits(number):
+    """`/proc/PID/limits` (proc_pid_limits(5)): the soft one of each."""
+    lines = Path(f"/proc/{number}/limits").read_text().splitlines()[1:]
+    return {line[:26].strip(): line[26:].split()[0] for line in lines}
+
+
+def kernel_has_landlock():
+    """Asks for the version of its rules (landlock_create_ruleset(2))."""
+    return ctypes.CDLL(None).syscall(444, None, 0, 1) > 0
+
+
 def drop_in(unit, sample, *changes):
     """Copies a sample of a drop-in to where its first line says, with texts replaced."""
     text = sample.read_text()
@@ -104,7 +117,7 @@ class InstalledAgent(Agent):
             return False
 
 
-def eventually(condition, patience=30):
+def eventually(condition, patience=90):
     """Waits for background work; the condition's last value is returned."""
     deadline = time.monotonic() + patience
     while not (value := condition()) and time.monotonic() < deadline:

@@ -1,7 +1,10 @@
 """The Debian packages on a booted node with a real XFS volume: one story, in order, from installing to purging."""
 
+import http.client
 import os
 import secrets
+import threading
+import time
 import urllib.request
 from pathlib import Path
 
@@ -10,9 +13,9 @@ import pytest
 from harness.folder import sha256
 from packages import listed
 from packages.node import (
-    AGENT, CAP_SYS_ADMIN, CONFIG, CREDENTIALS, EXAMPLES, HELPER, HELPER_CONFIG, HELPER_EXAMPLES, HELPER_SOCKET,
-    InstalledAgent, capabilities, drop_in, eventually, is_active, journal, mode_of, newer, pid, process_status, run,
-    systemctl,
+    AGENT, AGENT_SOCKET, CAP_SYS_ADMIN, CONFIG, CREDENTIALS, EXAMPLES, HELPER, HELPER_CONFIG, HELPER_EXAMPLES, HELPER_SOCKET,
+    InstalledAgent, capabilities, drop_in, eventually, is_active, journal, kernel_has_landlock, limits, mode_of, newer, pid,
+    process_status, run, shown, systemctl,
 )
 from xfs.node import PROJECTS, PROJID, VOLUME, project, quota, tagged
 from xfs.site import ScopedFolder, Upload
@@ -49,9 +52,11 @@ def test_before_anything_the_node_has_projects_of_others():
 
 def test_dpkg_installs_both_packages_and_starts_nothing_that_is_not_configured():
     run("dpkg", "-i", package("storage-agent"), package("storage-agent-quota-helper"))
-    for unit in (AGENT, HELPER, HELPER_SOCKET):
+    for unit in (AGENT, AGENT_SOCKET, HELPER, HELPER_SOCKET):
         assert not is_active(unit)
         assert systemctl("is-enabled", unit, check=False) in ("disabled", "indirect")
+    told = run("systemd-analyze", "verify", "--man=no", AGENT, AGENT_SOCKET, HELPER, HELPER_SOCKET)
+    assert (told.stdout, told.stderr) == ("", "")
 
 
 @pytest.mark.parametrize("name", ["storage-agent", "storage-agent-quota-helper"])
@@ -87,7 +92,8 @@ def test_the_operator_configures_and_starts_it(agent):
     text = CONFIG.read_text().replace('backend = "vfs"', 'backend = "xfs"').replace("[volume.local]", "[volume.xfs]")
     text = text.replace("/vfroot/local", str(VOLUME))
     CONFIG.write_text(text + '[logging]\ndrivers = ["console", "file"]\n'
-                             '[logging.file]\npath = "/var/log/storage-agent"\nfilename = "agent.log"\nrotation-size = "1t"\n')
+                             '[logging.file]\npath = "/var/log/storage-agent"\nfilename = "agent.log"\nrotation-size = "1t"\n'
+                             '[agent]\nshutdown-timeout = "1s"\n')
     HELPER_CONFIG.write_text(HELPER_CONFIG.read_text() + f"volume xfs {VOLUME}\n")
     os.chown(VOLUME, *(int(run("id", option, "storage-agent").stdout) for option in ("-u", "-g")))
     systemctl("enable", "--now", HELPER_SOCKET, AGENT)
@@ -118,6 +124,17 @@ def test_the_agent_is_nobody_special():
     assert set(status["Uid"].split()) == {user} and user != "0"
     assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
     assert not any(capabilities(pid(AGENT)).values())
+    # The kernel gives the files in there to root once a process may not be dumped (proc_pid(5)).
+    assert Path(f"/proc/{pid(AGENT)}/environ").stat().st_uid == 0
+    assert limits(pid(AGENT))["Max core file size"] == "0"
+
+
+def test_under_the_unit_the_agent_has_its_own_sandbox_and_the_kernel_contains_paths(agent):
+    sandbox = agent.call("GET", "/status")["sandbox"]
+    assert (sandbox["openat2"], sandbox["seccomp"]) == ("on", "on")
+    # User-mode Linux may lack it; then nothing but that may be the reason.
+    assert sandbox["landlock"] == ("on" if kernel_has_landlock() else "unsupported")
+    assert "openat2" not in journal(AGENT)
 
 
 def test_the_helper_is_root_with_one_capability():
@@ -126,6 +143,9 @@ def test_the_helper_is_root_with_one_capability():
     assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
     assert sets["CapPrm"] == sets["CapEff"] == sets["CapBnd"] == CAP_SYS_ADMIN
     assert sets["CapInh"] | sets["CapAmb"] | CAP_SYS_ADMIN == CAP_SYS_ADMIN
+    allowed = limits(pid(HELPER))
+    assert (allowed["Max open files"], allowed["Max processes"], allowed["Max core file size"]) == ("64", "4", "0")
+    assert (shown(HELPER, "MemoryMax"), shown(HELPER, "TasksMax")) == (str(32 * MIB), "8")
 
 
 def test_secrets_are_in_no_environment_and_no_command_line(agent):
@@ -170,20 +190,66 @@ def test_an_agent_that_hangs_is_started_anew(agent):
     systemctl("daemon-reload")
 
 
+class Sending(threading.Thread):
+    """A PATCH that is still going on when the agent is upgraded: 2 MiB at once, then ever a little more until it is broken off."""
+
+    def __init__(self, upload, offset, data):
+        super().__init__(daemon=True)
+        self.upload, self.offset, self.data = upload, offset, data
+        self.sent, self.broken = 0, False
+
+    def run(self):
+        connection = http.client.HTTPConnection(self.upload.url.hostname, self.upload.url.port, timeout=120)
+        connection.putrequest("PATCH", f"{self.upload.url.path}?{self.upload.url.query}")
+        for header in (("Upload-Offset", str(self.offset)), ("Content-Type", "application/offset+octet-stream"),
+                       ("Tus-Resumable", "1.0.0"), ("Content-Length", str(len(self.data)))):
+            connection.putheader(*header)
+        try:
+            connection.endheaders(self.data[: 2 * MIB])
+            for self.sent in range(2 * MIB, len(self.data), 1024):
+                connection.send(self.data[self.sent : self.sent + 1024])
+                time.sleep(0.1)
+        except OSError:
+            self.broken = True
+
+
 def test_an_upgrade_in_the_middle_of_an_upload_lets_it_go_on(agent, tmp_path):
     folder = ScopedFolder(agent, limit=32 * MIB)
-    data = os.urandom(8 * MIB)
+    data = os.urandom(16 * MIB)
     upload = Upload(folder, "upgraded", len(data))
     assert upload.patch(0, data[: 3 * MIB])[0] == 204
+    sending = Sending(upload, 3 * MIB, data[3 * MIB :])
+    sending.start()
+    assert eventually(lambda: sending.sent)
     before, helper = pid(AGENT), pid(HELPER)
     run("dpkg", "-i", newer(package("storage-agent"), tmp_path), newer(package("storage-agent-quota-helper"), tmp_path))
     assert eventually(agent.is_ready)
     assert pid(AGENT) != before and pid(HELPER) != helper
-    assert upload.offset() == 3 * MIB
+    sending.join(60)
+    assert sending.broken
+    # All that arrived was kept: the first 2 MiB of the broken request at least.
+    assert 5 * MIB <= upload.offset() < len(data)
     assert upload.send(data)[0] == 204
     assert sha256(download(folder, "upgraded")) == sha256(data)
     assert folder.describe()[1] == 32 * MIB
     folder.remove_project()
+
+
+def test_with_its_socket_the_agent_refuses_nobody_while_it_restarts(agent):
+    # In the order that the unit's comment gives.
+    systemctl("stop", AGENT)
+    systemctl("enable", "--now", AGENT_SOCKET)
+    systemctl("start", AGENT)
+    restarting = threading.Thread(target=systemctl, args=("restart", AGENT))
+    before, answers = pid(AGENT), 0
+    restarting.start()
+    while restarting.is_alive() or not answers:
+        with urllib.request.urlopen(agent.manager + "/livez", timeout=60) as reply:
+            assert reply.status == 200
+        answers += 1
+    assert pid(AGENT) not in (0, before)
+    checked = run("storage-agent", "check", env={**os.environ, "CREDENTIALS_DIRECTORY": str(CREDENTIALS)}).stdout
+    assert checked.count("is held by systemd") == 2, checked
 
 
 def test_the_helper_works_as_a_user_of_its_own(agent):
@@ -209,7 +275,8 @@ def test_the_agent_runs_as_the_uid_that_owns_an_existing_sites_folders(agent):
     os.chown(VOLUME, SITE, SITE)
     told = run("storage-agent", "migrate-check", env={**os.environ, "CREDENTIALS_DIRECTORY": str(CREDENTIALS)}).stdout
     assert f"User={SITE}, Group={SITE}, SupplementaryGroups=storage-agent" in told, told
-    run("useradd", "--system", "--uid", SITE, "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", "backendai")
+    run("groupadd", "--gid", SITE, "backendai")
+    run("useradd", "--uid", SITE, "--gid", SITE, "--no-create-home", "--shell", "/usr/sbin/nologin", "backendai")
     drop_in(AGENT, EXAMPLES / "site.conf", ("User=1100", f"User={SITE}"))
     HELPER_CONFIG.write_text(HELPER_CONFIG.read_text().replace("storage-agent\n", f"{SITE}\n", 1))
     systemctl("stop", HELPER)
@@ -217,12 +284,17 @@ def test_the_agent_runs_as_the_uid_that_owns_an_existing_sites_folders(agent):
     assert eventually(agent.is_ready), journal(AGENT)
     assert set(process_status(pid(AGENT))["Uid"].split()) == {str(SITE)}
     folder = ScopedFolder(agent, limit=4 * MIB)
-    assert Upload(folder, "big", 5 * MIB).send(bytes(5 * MIB))[0] == 507
     assert Upload(folder, "small", 5).send(b"hello")[0] == 204
+    assert Upload(folder, "big", 5 * MIB).send(bytes(5 * MIB))[0] == 507
     assert (folder.path / "small").stat().st_uid == SITE
     theirs = {"volume": "xfs", "vfid": "user:01234567-89ab-cdef-0123-456789abcdef/0123456789abcdef0123456789abcdef"}
     names = [item["name"] for item in agent.call("POST", "/folder/file/list", relpath="", **theirs)["items"]]
     assert names == ["data"]
+    by_hand = {**os.environ, "CREDENTIALS_DIRECTORY": str(CREDENTIALS)}
+    checked = run("storage-agent", "check", env=by_hand).stdout
+    assert f"as uid {SITE}, gid {SITE}, the owner of the first volume" in checked and "the quota helper 0." in checked, checked
+    audited = run("storage-agent", "quota", "audit", env=by_hand, check=False).stdout
+    assert f"scope {old.parents[2].name}: belongs to no project" in audited and "1 problem(s)" in audited, audited
     folder.remove_project()
 
 
@@ -253,7 +325,7 @@ def test_removal_ends_both_and_leaves_what_is_the_sites(agent, story):
     story["numbers"] = folder.number, project(folder.number)[1]
     story["config"] = CONFIG.read_text()
     run("dpkg", "-r", "storage-agent-quota-helper", "storage-agent")
-    assert not is_active(AGENT) and not is_active(HELPER_SOCKET)
+    assert not any(map(is_active, (AGENT, AGENT_SOCKET, HELPER_SOCKET)))
     assert not Path("/usr/bin/storage-agent").exists() and not Path("/run/storage-agent/quota-helper.sock").exists()
     untouched(story)
 

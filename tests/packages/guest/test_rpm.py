@@ -34,7 +34,7 @@ def root():
         Path(f"/rpm/memory/{name}").mkdir()
     run("mount", "-t", "overlay", "-o", "lowerdir=/rpm/image,upperdir=/rpm/memory/changes,workdir=/rpm/memory/work", "rpm", ROOT)
     run("mount", "-t", "proc", "proc", ROOT / "proc")
-    rpm("--initdb")
+    run("rpmdb", "--root", ROOT, "--initdb")
     # No RPM is on record there that would provide what ours require.
     done = rpm("-i", "--nodeps", *map(package, NAMES))
     assert "scriptlet failed" not in done.stderr and "error:" not in done.stderr, done.stderr

@@ -12,7 +12,9 @@ PACKAGING = ROOT / "packaging"
 BARS = [
     ("storage-agent.service", None, 1.3),
     ("storage-agent.service", "no-xfs.conf", 1.2),
-    ("storage-agent.service", "site.conf", 1.3),
+    # A supplementary group more than the unit itself, which is how the site's uid, and no other process of it, gets to the
+    # configuration and the helper.
+    ("storage-agent.service", "site.conf", 1.4),
     ("quota-helper.service", None, 1.4),
     ("quota-helper.service", "own-user.conf", 1.0),
 ]
