@@ -136,7 +136,9 @@ class ArrayAgent(Agent):
 
     def __init__(self, volumes, path, secrets, searched):
         # Simulators and tools are found by absolute paths or in this PATH.
-        super().__init__(volumes=volumes, wrapper=["env", f"PATH={path}:/usr/bin:/bin"])
+        # The tools write down how they were called.
+        tables = f'[agent]\nwritable-paths = ["{path}"]'
+        super().__init__(volumes=volumes, tables=tables, wrapper=["env", f"PATH={path}:/usr/bin:/bin"])
         self.secrets = secrets
         self.searched = searched
 

@@ -42,7 +42,9 @@ def run(array, options):
         if name not in array.settings:
             sys.exit(f"unknown setting {name}; there are {sorted(array.settings)}")
         array.settings[name] = json.loads(value)
-    certificates = tls.make_certificates(options.certificates or tempfile.mkdtemp(prefix="simulated-array-"))
+    # Removed with the object, when the process ends.
+    temporary = None if options.certificates else tempfile.TemporaryDirectory(prefix="simulated-array-")
+    certificates = tls.make_certificates(options.certificates or temporary.name)
     server = rest.TlsServer(array, certificates, options.port, options.plain)
     trap = rest.TlsServer(Trap(), certificates, plain=options.plain)
     server.trap_url = trap.url
