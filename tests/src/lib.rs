@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod archive;
+pub mod certificate;
 pub mod helper;
 pub mod http;
 pub mod jwt;

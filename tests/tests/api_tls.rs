@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use storage_agent_tests::agent::{address, command, output, own};
+use storage_agent_tests::certificate::certificate;
 use storage_agent_tests::http::Conn;
 use storage_agent_tests::settings::MANAGER_SECRET;
 use storage_agent_tests::site::{AUTH, Site, fresh_uuid};
@@ -25,31 +26,7 @@ fn prepared() -> Option<Site> {
             settings.set(api, "ssl-cert", "'cert.pem'").set(api, "ssl-privkey", "'key.pem'");
         }
     });
-    let (key, cert) = (site.path("key.pem"), site.path("cert.pem"));
-    let name = format!("subjectAltName=IP:{}", site.client.ip());
-    let output = run(
-        "openssl",
-        &[
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=storage",
-            "-addext",
-            &name,
-            "-keyout",
-            key.to_str().unwrap(),
-            "-out",
-            cert.to_str().unwrap(),
-        ],
-    )?;
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    own(site.dir());
-    Some(site)
+    certificate(&site, "storage", true, "cert.pem", "key.pem").then_some(site)
 }
 
 #[test]
