@@ -113,7 +113,8 @@ count_cases() {
         function add(word, total, name) { total = 0; if (match($0, "[0-9]+ " word)) total = substr($0, RSTART) + 0; return total }
         /^ +Summary \[.*tests? run:/ || /^test result:/ || /^=+ .* in [0-9.]+s( \([0-9:]+\))? =+$/ {
             passed += add("passed"); failed += add("failed") + add("exec failed") + add("timed out") + add("error")
-            skipped += /^test result:/ ? add("ignored") : add("skipped")
+            # Of nextest, those that a filter left out are no cases of the suite.
+            skipped += /^=/ ? add("skipped") : add("ignored")
         }
         /^(ℹ|#) pass [0-9]+$/ { passed += $3 }
         /^(ℹ|#) (fail|cancelled) [0-9]+$/ { failed += $3 }
