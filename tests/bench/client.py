@@ -8,6 +8,7 @@ import os
 import select
 import socket
 import ssl
+import struct
 from urllib.parse import urlsplit
 
 from .measure import MIB
@@ -36,6 +37,9 @@ def request(method, url, body=b"", **headers):
 
 def connect(url, context=None):
     sock = socket.create_connection(address(url))
+    # A server that stops reading must not stop the measurement without a word. Not `settimeout`, which does not wait.
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", 60, 0))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return context.wrap_socket(sock) if context else sock
 

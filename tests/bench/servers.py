@@ -131,13 +131,13 @@ class Nginx(Server):
 
 
 class Rustus(Server):
-    """rustus with its defaults, files and infos in a directory."""
+    """rustus with its defaults but for the size of a PATCH, which it limits to 256 KiB; files and infos in a directory."""
 
     def start(self):
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}/files"
         command = ["rustus", "--host", "127.0.0.1", "--port", str(port), "--data-dir", self.folder / "data",
-                   "--info-dir", self.folder / "info", "--log-level", "ERROR"]
+                   "--info-dir", self.folder / "info", "--log-level", "ERROR", "--max-body-size", str(64 << 20)]
         process = subprocess.Popen(command, stdout=self.log, stderr=self.log, cwd=self.folder)
         wait_for(port, process)
         return process
