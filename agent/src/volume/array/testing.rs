@@ -11,7 +11,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::client::Settings;
 use super::tls::Trust;
-use super::{Basic, Client};
+use super::{ArrayError, Basic, Client};
+use crate::volume::{Gauge, Volume};
 
 type Answer = Arc<dyn Fn(&str) -> Vec<u8> + Send + Sync>;
 
@@ -155,13 +156,13 @@ pub(in crate::volume) fn reply_as(content_type: &str, head: &str, body: &str) ->
 
 /// An array that answers with the examples of a corpus, spoilt: the first line of each is a part of the calls that it
 /// answers.
-pub(in crate::volume) struct Spoilt {
-    pub(in crate::volume) server: Server,
+struct Spoilt {
+    server: Server,
     chance: Arc<Mutex<spoil::Chance>>,
 }
 
 impl Spoilt {
-    pub(in crate::volume) async fn start(corpus: &str) -> Self {
+    async fn start(corpus: &str) -> Self {
         let examples: Vec<(String, serde_json::Value)> = spoil::corpus(env!("CARGO_MANIFEST_DIR"), corpus)
             .iter()
             .map(|text| {
@@ -185,7 +186,7 @@ impl Spoilt {
     }
 
     /// Begins a new attempt.
-    pub(in crate::volume) fn reseed(&self, chance: &mut spoil::Chance) {
+    fn reseed(&self, chance: &mut spoil::Chance) {
         *self.chance.lock().unwrap() = spoil::Chance::new(chance.number());
         self.server.seen.lock().unwrap().clear();
     }
@@ -239,8 +240,41 @@ fn replace_any(chance: &mut spoil::Chance, value: &mut serde_json::Value, new: s
     }
 }
 
+/// Asks a spoilt array again and again for what every gauge tells, and for `more`, whose errors it returns. Nothing may
+/// panic, and every error must be presentable. `corpus` names the examples, and the target.
+#[track_caller]
+pub(in crate::volume) fn fuzz<G: Gauge>(
+    corpus: &str,
+    build: impl Fn(Client) -> G,
+    more: impl AsyncFn(&G) -> Vec<Option<ArrayError>>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let array = runtime.block_on(Spoilt::start(corpus));
+    let volume = Arc::new(Volume::plain("filer", "/".into()));
+    let (mut gauge, mut attempts) = (build(array.server.client()), 0);
+    spoil::fuzz(corpus, |chance| {
+        array.reseed(chance);
+        // What is asked once and kept has to be asked again now and then.
+        attempts += 1;
+        if attempts % 50 == 0 {
+            gauge = build(array.server.client());
+        }
+        let errors = runtime.block_on(async {
+            let told = [
+                gauge.capacity(&volume).await.err(),
+                gauge.hardware(&volume).await.err(),
+                gauge.performance(&volume).await.err(),
+            ];
+            let told = told.into_iter().flatten().map(|error| error.to_string());
+            let more = more(&gauge).await.into_iter().flatten().map(|error| error.to_string());
+            told.chain(more).collect::<Vec<_>>()
+        });
+        errors.iter().for_each(|error| assert_presentable(error));
+    });
+}
+
 /// What must hold for every error that an array can cause: one line, and no secret.
-pub(in crate::volume) fn assert_presentable(error: &str) {
+fn assert_presentable(error: &str) {
     assert!(!error.contains("hunter2"), "a secret is shown: {error:?}");
     assert!(!error.chars().any(char::is_control), "control characters are shown: {error:?}");
 }
