@@ -29,13 +29,14 @@ pub(super) fn location(app: &App, connection: Option<&Connection>, headers: &Hea
     may.then(|| app.config().download.accel_redirect.clone()).flatten()
 }
 
-/// The reply that has nginx send the file, if nothing on the way to it is a link.
+/// The reply that has nginx send the file, if it may (`location`) and nothing on the way to the file is a link.
 pub(super) async fn redirect(
-    location: &str,
-    volume: &Arc<Volume>,
+    location: Option<String>,
+    volume: Option<&Arc<Volume>>,
     claims: &DownloadClaims,
     path: &RelPath,
 ) -> Option<Reply> {
+    let (location, volume) = (location?, volume?);
     let below = vfolder_path(&claims.vfid).ok()?.join(path).ok()?;
     let asked = below.clone();
     let straight = volume.run(move |volume| volume.root().map(|root| root.is_reached_without_links(&asked)));

@@ -53,18 +53,19 @@ pub(super) async fn download(
         .names()
         .last()
         .map_or_else(|| claims.vfid.dir_names()[2].clone().into(), |n| n.as_bytes().to_vec());
-    let (found, volume) = find(&app, &claims, path.clone()).await?;
-    let elsewhere = accel::location(&app, connection.as_ref(), &headers);
+    let (found, volume) = find(&app, &claims, &path).await?;
     let mut reply = match found {
-        Found::File(file, stat) => match redirect(elsewhere, volume.as_ref(), &claims, &path).await {
-            Some(reply) => described(reply, &name),
-            None => {
+        Found::File(file, stat) => {
+            let elsewhere = accel::location(&app, connection.as_ref(), &headers);
+            if let Some(reply) = accel::redirect(elsewhere, volume.as_ref(), &claims, &path).await {
+                described(reply, &name)
+            } else {
                 let zero_copy = connection.and_then(|connection| connection.zero_copy);
                 let zero_copy = zero_copy.filter(|_| app.config().download.zero_copy);
                 let file = File { open: OpenFile { file: Arc::new(file), volume }, zero_copy };
                 send_file(file, &stat, &method, &headers, &name)
             }
-        },
+        }
         Found::Directory(dir) if wants_archive => {
             if method == Method::HEAD {
                 archive_head(&name)
@@ -82,16 +83,6 @@ pub(super) async fn download(
     Ok(reply)
 }
 
-/// The reply that has another server send the file, if this request may be answered so.
-async fn redirect(
-    location: Option<String>,
-    volume: Option<&Arc<Volume>>,
-    claims: &DownloadClaims,
-    path: &RelPath,
-) -> Option<Reply> {
-    accel::redirect(&location?, volume?, claims, path).await
-}
-
 /// `dst_dir`, despite its name, comes between the vfolder's root and the token's path.
 fn path(dst_dir: Option<&[u8]>, relpath: &[u8]) -> Result<RelPath, crate::fs::PathError> {
     RelPath::parse(dst_dir.unwrap_or_default())?.join(&RelPath::parse(relpath)?)
@@ -102,15 +93,16 @@ fn path(dst_dir: Option<&[u8]>, relpath: &[u8]) -> Result<RelPath, crate::fs::Pa
 async fn find(
     app: &Arc<App>,
     claims: &DownloadClaims,
-    path: RelPath,
+    path: &RelPath,
 ) -> Result<(Found, Option<Arc<Volume>>), Problem> {
     let (volume, id) = (app.volumes.get(&claims.volume)?, claims.vfid);
     if claims.unmanaged_path.is_none()
         && let VolumeRef::Real(volume) = &volume
-        && let Some((file, stat)) = volume.open_cached(&id, &path)
+        && let Some((file, stat)) = volume.open_cached(&id, path)
     {
         return Ok((Found::File(file, stat), Some(Arc::clone(volume))));
     }
+    let path = path.clone();
     let opened = match (unmanaged(app, claims.unmanaged_path.clone()).await?, volume) {
         (Some(root), _) => {
             let open_root = move || Dir::open_root(&root).map_err(|e| OpError::fs(e, &RelPath::root()));
