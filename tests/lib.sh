@@ -42,15 +42,26 @@ cargo_tool() {
     echo "$folder/bin/$name"
 }
 
-# python_env REQUIREMENTS: prints the folder of a virtual environment with those packages. It is made anew when the
+# python_of VERSION: prints an interpreter of that version, such as 3.13, or nothing where there is none. Those that pyenv has
+# are found whether switched on or not.
+python_of() {
+    local python
+    for python in "python$1" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python3; do
+        "$python" -c 'import ensurepip' 2>/dev/null || continue
+        echo "$python"
+        break
+    done
+}
+
+# python_env REQUIREMENTS [PYTHON]: prints the folder of a virtual environment with those packages. It is made anew when the
 # requirements or the interpreter change; the marker is written last, so that a broken install is not taken for a whole one.
 python_env() {
-    local requirements=$1 key folder
-    key=$({ python3 --version; cat "$requirements"; } | sha256sum | cut -c1-16)
+    local requirements=$1 python=${2:-python3} key folder
+    key=$({ "$python" --version; cat "$requirements"; } | sha256sum | cut -c1-16)
     folder=$cache/python-$(basename "$requirements" .txt)-$key
     if [[ ! -e $folder/.complete ]]; then
         rm -rf "$folder"
-        python3 -m venv "$folder" >&2 || die "python3 cannot make a virtual environment; please install python3-venv"
+        "$python" -m venv "$folder" >&2 || die "$python cannot make a virtual environment; please install python3-venv"
         "$folder/bin/pip" install -q -r "$requirements" >&2 || die "pip could not install $requirements"
         touch "$folder/.complete"
     fi

@@ -4,7 +4,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import archives, downloads, growth, idle, report, requests, trees, uploads
+from . import archives, downloads, growth, idle, report, requests, transfers, trees, uploads
 from .plan import Plan, memory
 from .servers import certificate
 
@@ -14,6 +14,7 @@ GROUPS = {
     "trees": trees.rows,
     "archives": archives.rows,
     "requests": requests.rows,
+    "transfers": transfers.rows,
     "idle": idle.rows,
 }
 

@@ -121,9 +121,9 @@ def send_body(sock, head, fd, size, expected):
 
 
 def many(data, url, connections, count, expected=200):
-    """So many equal requests over so many connections at once; the number of requests.
+    """So many equal requests over so many connections at once, after two that tell how long a reply is.
 
-    All replies must have the length of the first one.
+    All replies must have the length of the first one. Returns the number of all requests.
     """
     with connect(url) as probe:
         probe.sendall(data)
@@ -164,7 +164,7 @@ def many(data, url, connections, count, expected=200):
                 raise RuntimeError("a reply is longer than the first one")
     for sock in socks.values():
         sock.close()
-    return count
+    return count + 2
 
 
 def peek_head(sock):

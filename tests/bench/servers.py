@@ -1,4 +1,4 @@
-"""The other sides: nginx and rustus, each started for one measurement and ended by its own pid."""
+"""The other sides, such as nginx and rustus: each started for one measurement and ended by its own pid."""
 
 import os
 import shutil
@@ -72,15 +72,16 @@ def certificate():
         yield cert, key
 
 
-def wait_for(port, process):
-    deadline = time.monotonic() + 20
+def wait_for(port, process, patience=20):
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline and process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
             return
         except OSError:
             time.sleep(0.02)
-    raise RuntimeError(f"{process.args[0]} does not listen (exit code {process.poll()})")
+    process.terminate()
+    raise RuntimeError(f"{process.args[0]} does not listen (exit code {process.wait(20)})")
 
 
 class Server:
@@ -93,12 +94,20 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix="storage-agent-bench-", dir=self.place))
         self.folder.chmod(0o755)
         self.log = (self.folder / "output.log").open("wb")
-        self.process = self.start()
+        try:
+            self.process = self.start()
+        except (OSError, RuntimeError) as failure:
+            said = (self.folder / "output.log").read_text(errors="replace")
+            self.clear()
+            raise RuntimeError(f"{failure}\n{said[-2000:]}") from None
         return self
 
     def __exit__(self, *_):
         self.process.terminate()
         self.process.wait(20)
+        self.clear()
+
+    def clear(self):
         self.log.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
