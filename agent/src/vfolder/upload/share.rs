@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// What the batches of all uploads have together, as long as each has its least.
-const ALL: usize = 32 << 20;
+const ALL: usize = 16 << 20;
 const MOST: usize = 1 << 20;
 const LEAST: usize = 64 << 10;
 
