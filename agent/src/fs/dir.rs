@@ -294,7 +294,7 @@ fn opened_as_seen(fd: OwnedFd, seen: &Stat) -> io::Result<(File, Stat)> {
     if stat.id() != seen.id() || stat.kind != FileKind::File {
         return Err(FileError::Replaced.into());
     }
-    let flags = rustix::fs::fcntl_getfl(&fd)?;
-    rustix::fs::fcntl_setfl(&fd, flags.difference(OFlags::NONBLOCK))?;
+    // Of the flags that can be changed it was opened with no other.
+    rustix::fs::fcntl_setfl(&fd, OFlags::empty())?;
     Ok((File::from(fd), stat))
 }

@@ -157,11 +157,12 @@ impl From<Statx> for Stat {
         }
     }
 }
-/// Sets the mode of an open file. `false`: without its set-id bits, which the sandbox refuses.
-pub(crate) fn set_mode_as_allowed(file: impl AsFd, mode: u32) -> io::Result<bool> {
+/// Sets the mode of an open file, which has the mode of `now`. `false`: without its set-id bits, which the sandbox
+/// refuses.
+pub(crate) fn set_mode_as_allowed(file: impl AsFd, now: &Stat, mode: u32) -> io::Result<bool> {
     const SET_ID: u32 = 0o6000;
     // What a directory has inherited need not be set, and then isn't refused.
-    if Stat::of(&file)?.permissions() == mode {
+    if now.permissions() == mode {
         return Ok(true);
     }
     match fchmod(&file, Mode::from_raw_mode(mode)) {

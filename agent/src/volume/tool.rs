@@ -166,7 +166,8 @@ pub(super) fn copied(
     let failed = |action| move |cause| TreeError::Failed(Problem { path: ".".into(), action, cause });
     // The directory itself was there already, so no tool has given it the mode of the source.
     let mode = from.stat_self().map_err(failed("look at"))?.permissions();
-    set_mode_as_allowed(to, mode).map_err(failed("set the mode"))?;
+    let made = to.stat_self().map_err(failed("look at the copy"))?;
+    set_mode_as_allowed(to, &made, mode).map_err(failed("set the mode"))?;
     if options.sync {
         rustix::fs::syncfs(to).map_err(|error| failed("make durable")(error.into()))?;
     }

@@ -8,7 +8,7 @@ use std::io;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{
     AtFlags, Gid, Timespec, Timestamps, Uid, XattrFlags, chownat, fchown, fgetxattr, flistxattr, fsetxattr,
-    fstat, futimens, utimensat,
+    futimens, utimensat,
 };
 use rustix::io::Errno;
 
@@ -23,13 +23,14 @@ pub(super) struct Lost {
     pub(super) cause: io::Error,
 }
 
-/// Gives the open copy the metadata of its source. Fails when mode or times can't be set; the rest is best effort.
-pub(super) fn apply(src: impl AsFd, stat: &Stat, dst: impl AsFd) -> io::Result<Vec<Lost>> {
+/// Gives the open copy, of which `made` says what it is like so far, the metadata of its source. Fails when mode or times
+/// can't be set; the rest is best effort.
+pub(super) fn apply(src: impl AsFd, stat: &Stat, dst: impl AsFd, made: &Stat) -> io::Result<Vec<Lost>> {
     let (src, dst) = (src.as_fd(), dst.as_fd());
     let mut lost = Vec::new();
-    let mode = stat.permissions() & keep_owner(stat, dst, &mut lost)?;
+    let mode = stat.permissions() & keep_owner(stat, dst, made, &mut lost);
     copy_xattrs(src, dst, &mut lost);
-    if !set_mode_as_allowed(dst, mode)? {
+    if !set_mode_as_allowed(dst, made, mode)? {
         lost.push(Lost { what: "keep the set-id bits", cause: Errno::PERM.into() });
     }
     futimens(dst, &times(stat))?;
@@ -38,16 +39,15 @@ pub(super) fn apply(src: impl AsFd, stat: &Stat, dst: impl AsFd) -> io::Result<V
 
 /// Gives the copy its source's owner and group; which bits of the mode the copy may then have. What is right already is
 /// not set: the packaged unit forbids the system call, as it is one of privileged programs.
-fn keep_owner(stat: &Stat, dst: BorrowedFd<'_>, lost: &mut Vec<Lost>) -> io::Result<u32> {
-    let copy = fstat(dst)?;
-    if (copy.st_uid, copy.st_gid) == (stat.uid, stat.gid) {
-        return Ok(!0);
+fn keep_owner(stat: &Stat, dst: BorrowedFd<'_>, made: &Stat, lost: &mut Vec<Lost>) -> u32 {
+    if (made.uid, made.gid) == (stat.uid, stat.gid) {
+        return !0;
     }
-    let Err(error) = fchown(dst, owner(stat), group(stat)) else { return Ok(!0) };
+    let Err(error) = fchown(dst, owner(stat), group(stat)) else { return !0 };
     lost.push(Lost { what: "keep the owner", cause: error.into() });
     // Without the owner the bits would give away somebody else's rights: the group if that can be had.
-    let grouped = copy.st_gid == stat.gid || fchown(dst, None, group(stat)).is_ok();
-    Ok(if grouped { !0o4000 } else { !0o6000 })
+    let grouped = made.gid == stat.gid || fchown(dst, None, group(stat)).is_ok();
+    if grouped { !0o4000 } else { !0o6000 }
 }
 
 /// Gives the link `name` the owner and times of its source; links have no mode on Linux.

@@ -218,16 +218,17 @@ impl Copier<'_> {
         let (src, stat) =
             at.src.dir().open_file_nofollow(name).map_err(|cause| at.problem(name, "open", cause))?;
         let copy = || -> Result<FileId, TreeError> {
+            let mode = mode_to_fill(&stat);
             let dst =
-                at.dst.top().create_new(name, 0o600).map_err(|cause| at.problem(name, "create", cause))?;
+                at.dst.top().create_new(name, mode).map_err(|cause| at.problem(name, "create", cause))?;
+            let made = Stat::of(&dst).map_err(|cause| at.problem(name, "look at", cause))?;
             self.mover
                 .copy(&src, &stat, &dst)
                 .map_err(|failure| failure.at(|cause| at.problem(name, "copy", cause)))?;
-            let lost =
-                meta::apply(&src, &stat, &dst).map_err(|cause| at.problem(name, "set the mode", cause))?;
+            let lost = meta::apply(&src, &stat, &dst, &made)
+                .map_err(|cause| at.problem(name, "set the mode", cause))?;
             self.imperfections(at, Some(name), lost);
-            let id = Stat::of(&dst).map_err(|cause| at.problem(name, "look at", cause))?.id();
-            Ok(id)
+            Ok(made.id())
         };
         if stat.nlink < 2 {
             return copy().map(drop);
@@ -254,7 +255,8 @@ impl Copier<'_> {
         let (src, dst) = (at.src.dir(), at.dst.top());
         let problem = |action| move |cause| at.src.problem(None, action, cause);
         let stat = src.stat_self().map_err(problem("look at"))?;
-        let lost = meta::apply(src, &stat, dst).map_err(problem("set the mode"))?;
+        let made = dst.stat_self().map_err(problem("look at the copy"))?;
+        let lost = meta::apply(src, &stat, dst, &made).map_err(problem("set the mode"))?;
         self.imperfections(at, None, lost);
         Ok(())
     }
@@ -306,6 +308,12 @@ impl Place {
             false => Ok(true),
         }
     }
+}
+
+/// The mode to create a copy with: mostly what it is to have in the end, which then need not be set. Its directory is
+/// closed to others meanwhile. Attributes can only be set on what the mode lets its owner write (xattr(7)).
+fn mode_to_fill(stat: &Stat) -> u32 {
+    stat.permissions() & 0o777 | 0o600
 }
 
 /// Makes a directory that only its owner can enter while it is being filled.
