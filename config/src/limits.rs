@@ -95,7 +95,7 @@ impl Limits {
             archive_entries: s.within("archive-entries", 1_000_000, 1..=1_000_000_000),
             archive_depth: s.within("archive-depth", 256, 1..=2000),
             tree_parallelism: s.within("tree-parallelism", 4, 1..=64),
-            delete_parallelism: s.within("delete-parallelism", 2, 1..=64),
+            delete_parallelism: s.within("delete-parallelism", 4, 1..=64),
         };
         limits.check(s);
         limits

@@ -63,6 +63,7 @@ fn run(
     match (mount, start(), start()) {
         (Ok(mount), Ok(first), Ok(second)) => {
             let remover = Remover { control, mount: &mount, removed: &removed };
+            let threads = threads.min(useful_threads(dir));
             if threads > 1 {
                 pool::run(threads, first, |job, pool| {
                     remover.job(job, &mut Problems::default(), Some(pool))
@@ -75,6 +76,17 @@ fn run(
         }
     }
     Ok(RemoveReport { removed: removed.into_inner(), leftovers })
+}
+
+/// How many threads the file system has a use for. XFS frees files in the background and tmpfs under one lock, so that a
+/// third thread there only takes time from the others.
+fn useful_threads(dir: &Dir) -> usize {
+    const XFS_SUPER_MAGIC: u64 = 0x5846_5342;
+    const TMPFS_MAGIC: u64 = 0x0102_1994;
+    match rustix::fs::fstatfs(dir).map(|figures| figures.f_type as u64) {
+        Ok(XFS_SUPER_MAGIC | TMPFS_MAGIC) => 2,
+        _ => usize::MAX,
+    }
 }
 
 struct Job {
