@@ -1,5 +1,5 @@
 //! The system interfaces that no crate in this process wraps: landlock(7), seccomp(2), descriptors handed over by
-//! systemd, and the project ids of files (ioctl_xfs_fsgetxattr(2)). All `unsafe` of the agent is here; what the values
+//! systemd, the project ids of files (ioctl_xfs_fsgetxattr(2)), and what of a file is cached (cachestat). All `unsafe` of the agent is here; what the values
 //! mean is decided by those who call.
 
 #![allow(unsafe_code)]
@@ -39,6 +39,24 @@ pub(crate) fn set_attributes(file: impl AsFd, attributes: FsXattr) -> io::Result
     // SAFETY: the opcode is that of FS_IOC_FSSETXATTR, which reads one `struct fsxattr`, and `FsXattr` is laid out
     // like it.
     Ok(unsafe { ioctl(file, Setter::<SET, FsXattr>::new(attributes)) }?)
+}
+
+/// The number of cachestat, which the C library's headers do not have yet; it is the same on all architectures.
+pub(crate) const CACHESTAT: c_long = 451;
+
+/// How many pages of these bytes of a file are in memory, be they still on their way from the disk. Does not wait. Since
+/// Linux 6.5; fails for files that the process neither owns nor may write.
+pub(crate) fn cached_pages(file: impl AsFd, start: u64, length: u64) -> io::Result<u64> {
+    // struct cachestat_range and struct cachestat of linux/mman.h.
+    let range = [start, length];
+    let mut pages = [0u64; 5];
+    let file = file.as_fd().as_raw_fd();
+    // SAFETY: the call reads two and writes five 64-bit numbers at addresses that are valid until it returns, and keeps
+    // neither.
+    match unsafe { libc::syscall(CACHESTAT, file, range.as_ptr(), pages.as_mut_ptr(), 0) } {
+        0 => Ok(pages[0]),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// What a set of Landlock rules takes away unless a rule gives it back: `struct landlock_ruleset_attr`.

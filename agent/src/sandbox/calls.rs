@@ -7,6 +7,8 @@
 
 use nix::libc::{self, c_long, sock_filter};
 
+use crate::kernel::CACHESTAT;
+
 /// Calls that are allowed whatever their arguments.
 #[rustfmt::skip]
 const ALLOWED: &[c_long] = { use libc::*; &[
@@ -15,7 +17,7 @@ const ALLOWED: &[c_long] = { use libc::*; &[
     SYS_pwritev2, SYS_lseek, SYS_close, SYS_close_range, SYS_dup, SYS_dup3, SYS_pipe2, SYS_copy_file_range, SYS_sendfile,
     SYS_splice, SYS_tee, SYS_vmsplice, SYS_readahead, SYS_fadvise64, SYS_fallocate, SYS_ftruncate, SYS_truncate,
     SYS_fsync, SYS_fdatasync, SYS_syncfs, SYS_sync, SYS_sync_file_range, SYS_msync, SYS_ioctl, SYS_fcntl, SYS_flock,
-    SYS_memfd_create,
+    SYS_memfd_create, CACHESTAT,
     // Names and attributes.
     SYS_openat2, SYS_getdents64, SYS_statx, SYS_fstat, SYS_newfstatat, SYS_statfs, SYS_fstatfs, SYS_faccessat,
     SYS_faccessat2, SYS_readlinkat, SYS_linkat, SYS_symlinkat, SYS_unlinkat, SYS_renameat2, SYS_utimensat, SYS_getcwd,

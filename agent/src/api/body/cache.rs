@@ -1,7 +1,8 @@
 //! Whether a part of a file is in the page cache, and how to get it there.
 //!
-//! `sendfile(2)` on a non-blocking socket still waits for the disk. So the cache is asked first, by reads that return
-//! instead of waiting (`RWF_NOWAIT`, preadv2(2)), and filled on the blocking pool where it has to be.
+//! `sendfile(2)` on a non-blocking socket still waits for the disk. So the cache is asked first, and filled on the
+//! blocking pool where it has to be. Asked twice: how many of the pages are there (cachestat), and whether some of them
+//! have arrived (reads that return instead of waiting: `RWF_NOWAIT`, preadv2(2)).
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -12,10 +13,15 @@ use rustix::fs::{Advice, fadvise, fstatfs};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::buffers::Buffer;
+use crate::kernel::cached_pages;
 
-/// The distance between the places that are asked for. The cache is filled and emptied in larger units, so that what
-/// lies between two cached places is nearly always cached too; where it is not, one read waits.
+/// The distance between the places that are read where the number of pages is not known. The cache is filled and
+/// emptied in larger units, so that what lies between two cached places is nearly always cached too; where it is not, one
+/// read waits.
 const STRIDE: u64 = 128 * 1024;
+
+/// The same where all pages are there, and what was asked for last may still be on its way.
+const STRIDE_OF_PRESENT: u64 = 1 << 20;
 
 /// How far ahead the disk is told to read.
 const AHEAD: u64 = 8 << 20;
@@ -43,15 +49,39 @@ pub(super) fn read(file: &File, start: u64, buffer: &mut [u8]) -> bool {
 
 /// Where this part of the file is. Does not wait.
 pub(super) fn place(file: &File, range: &Range<u64>) -> Place {
+    let stride = match present(file, range) {
+        Present::All => STRIDE_OF_PRESENT,
+        Present::Some => return Place::OnDisk,
+        Present::Unknown => STRIDE,
+    };
     let last = range.end.saturating_sub(1);
     let mut at = range.start;
     while at < last {
         match peek(file, at) {
-            Place::Cached => at = at.saturating_add(STRIDE),
+            Place::Cached => at = at.saturating_add(stride),
             other => return other,
         }
     }
     peek(file, last)
+}
+
+/// How much of a part of a file has pages in memory.
+enum Present {
+    All,
+    Some,
+    /// Nothing has, or the kernel does not tell. Memory that is not cached, as that of tmpfs(5), may be there all the same.
+    Unknown,
+}
+
+fn present(file: &File, range: &Range<u64>) -> Present {
+    let page = rustix::param::page_size() as u64;
+    let Some(length @ 1..) = range.end.checked_sub(range.start) else { return Present::Unknown };
+    let wanted = (range.end - 1) / page - range.start / page + 1;
+    match cached_pages(file, range.start, length) {
+        Ok(0) | Err(_) => Present::Unknown,
+        Ok(there) if there < wanted => Present::Some,
+        Ok(_) => Present::All,
+    }
 }
 
 fn peek(file: &File, at: u64) -> Place {
@@ -102,6 +132,26 @@ mod tests {
         assert_eq!(place(&file, &(0..length)), Place::Cached);
         file.sync_all().unwrap();
         fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+        assert_eq!(place(&file, &(0..length)), Place::OnDisk);
+        fill(&file, 0..length).unwrap();
+        assert_eq!(place(&file, &(0..length)), Place::Cached);
+    }
+
+    #[test]
+    fn a_hole_in_the_cache_is_seen() {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let mut file =
+            File::options().read(true).write(true).create_new(true).open(dir.path().join("f")).unwrap();
+        let length = 2 << 20;
+        // What is written at once may be dropped at once only.
+        for _ in 0..length / 4096 {
+            file.write_all(&[7; 4096]).unwrap();
+        }
+        file.sync_all().unwrap();
+        let Ok(all) = cached_pages(&file, 0, length) else { return };
+        assert_eq!(all, length / rustix::param::page_size() as u64);
+        // Between the places that would be read.
+        fadvise(&file, 200 << 10, std::num::NonZeroU64::new(40 << 10), Advice::DontNeed).unwrap();
         assert_eq!(place(&file, &(0..length)), Place::OnDisk);
         fill(&file, 0..length).unwrap();
         assert_eq!(place(&file, &(0..length)), Place::Cached);
