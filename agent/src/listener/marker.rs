@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use super::transport::Activity;
 
 /// The most bytes that one marker stands for.
-pub const LONGEST: usize = 2 << 20;
+pub const LONGEST: usize = 4 << 20;
 
 /// Markers that exist at a time. A connection has one or two, so this is room for half of the most connections that
 /// are allowed by default; whoever finds none copies.
@@ -40,15 +40,16 @@ impl ZeroCopy {
         ZeroCopy(Arc::clone(connection))
     }
 
-    /// Bytes that stand for these of the file, at most [`LONGEST`]; `None` when there is no room for them.
+    /// Bytes that stand for these of the file, at most [`LONGEST`]; `None` when there is no room for them. So many
+    /// bytes of the reply come `after` them.
     ///
     /// They must be sent on this connection, in whole and in order, or it is broken off.
-    pub fn marker(&self, file: &Arc<File>, range: Range<u64>) -> Option<Bytes> {
+    pub fn marker(&self, file: &Arc<File>, range: Range<u64>, after: u64) -> Option<Bytes> {
         let region = REGION.get_or_init(Region::reserve_or_say).as_ref()?;
         let length = usize::try_from(range.end.checked_sub(range.start)?).ok().filter(|l| *l <= LONGEST)?;
         let slot = region.free.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-        let named =
-            Named { file: Arc::clone(file), start: range.start, length, sent: 0, connection: self.0.clone() };
+        let (file, connection) = (Arc::clone(file), self.0.clone());
+        let named = Named { file, start: range.start, length, after, sent: 0, connection };
         *region.slot(slot)? = Some(named);
         Some(Bytes::from_owner(Marker { region, slot, length }))
     }
@@ -60,6 +61,7 @@ struct Named {
     file: Arc<File>,
     start: u64,
     length: usize,
+    after: u64,
     sent: usize,
     connection: Arc<Activity>,
 }
@@ -153,6 +155,13 @@ pub(super) fn find(bufs: &[IoSlice<'_>]) -> Option<(usize, Found)> {
 }
 
 impl Found {
+    /// Bytes that this marker and those after it have still to send.
+    pub(super) fn left(&self) -> u64 {
+        let slot = self.region.slot(self.slot);
+        let named = slot.as_ref().and_then(|slot| slot.as_ref());
+        named.map_or(0, |named| (named.length - named.sent) as u64 + named.after)
+    }
+
     /// Sends some of the file to the socket. Never 0 bytes: a file that has become shorter is an error.
     pub(super) fn send(self, socket: impl AsFd, connection: &Arc<Activity>) -> io::Result<usize> {
         let mut slot = self.region.slot(self.slot);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rustix::io::Errno;
+use rustix::net::sockopt::set_tcp_cork;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::{AsyncWrite, Interest};
 use tokio::net::TcpStream;
@@ -15,11 +16,20 @@ use super::transport::Activity;
 
 /// Bytes that one connection may send without a pause, so that one whose peer is never slower than the page cache
 /// lets others have the thread.
-const TURN: usize = 8 << 20;
+const TURN: usize = 16 << 20;
 
-/// How much a connection has sent since it last waited for anything.
+/// What one call queues at once, so that no acknowledgement comes in between.
+const FEW_PACKETS: u64 = 64 << 10;
+
+/// How far a connection is with sending.
 #[derive(Debug, Default)]
-pub(super) struct Turn(usize);
+pub(super) struct Sending {
+    /// Bytes sent since it last waited for anything.
+    turn: usize,
+    /// Whether only full packets are sent at the moment (TCP_CORK, tcp(7)). Else each acknowledgement that comes in
+    /// while the next part of a file is being queued sends off what there is of it, as packets of any size.
+    corked: bool,
+}
 
 /// Sends buffers up to and including the first marker. Without one this is a plain vectored write.
 pub(super) fn poll_send(
@@ -27,34 +37,51 @@ pub(super) fn poll_send(
     cx: &mut Context<'_>,
     bufs: &[IoSlice<'_>],
     connection: &Arc<Activity>,
-    turn: &mut Turn,
+    sending: &mut Sending,
 ) -> Poll<io::Result<usize>> {
     let Some((before, marker)) = marker::find(bufs) else {
+        sending.cork(stream, false)?;
         return Pin::new(stream).poll_write_vectored(cx, bufs);
     };
+    if marker.left() > FEW_PACKETS {
+        sending.cork(stream, true)?;
+    }
     let head = bufs.get(..before).unwrap_or_default();
     loop {
         let Poll::Ready(ready) = stream.poll_write_ready(cx) else {
-            turn.0 = 0;
+            sending.turn = 0;
             return Poll::Pending;
         };
         ready?;
         match stream.try_io(Interest::WRITABLE, || send(stream, head, marker, connection)) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => turn.0 = 0,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sending.turn = 0,
             outcome => {
-                turn.0 += outcome.as_ref().map_or(0, |sent| *sent);
+                sending.turn += outcome.as_ref().map_or(0, |sent| *sent);
+                if marker.left() == 0 {
+                    sending.cork(stream, false)?;
+                }
                 return Poll::Ready(outcome);
             }
         }
     }
 }
 
+impl Sending {
+    fn cork(&mut self, stream: &TcpStream, wanted: bool) -> io::Result<()> {
+        if self.corked != wanted {
+            set_tcp_cork(stream, wanted)?;
+            self.corked = wanted;
+        }
+        Ok(())
+    }
+}
+
 /// Whether this connection should let others go first. It is woken at once.
-pub(super) fn poll_turn(turn: &mut Turn, cx: &mut Context<'_>) -> Poll<()> {
-    if turn.0 < TURN {
+pub(super) fn poll_turn(sending: &mut Sending, cx: &mut Context<'_>) -> Poll<()> {
+    if sending.turn < TURN {
         return Poll::Ready(());
     }
-    turn.0 = 0;
+    sending.turn = 0;
     cx.waker().wake_by_ref();
     Poll::Pending
 }

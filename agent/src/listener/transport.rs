@@ -21,7 +21,7 @@ use tokio::time::{Duration, Instant, Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 
 use super::Limits;
-use super::sendfile::{Turn, poll_send, poll_turn};
+use super::sendfile::{Sending, poll_send, poll_turn};
 use crate::vfolder::upload::share::{Portion, portion};
 
 /// What the transport and the exchanges on it know of each other.
@@ -111,7 +111,7 @@ pub(super) struct Transport {
     idle_due: Option<Instant>,
     read_clock: Clock,
     write_clock: Clock,
-    turn: Turn,
+    sending: Sending,
 }
 
 impl Transport {
@@ -128,7 +128,7 @@ impl Transport {
             idle_due: None,
             read_clock: Clock::default(),
             write_clock: Clock::default(),
-            turn: Turn::default(),
+            sending: Sending::default(),
         }
     }
 
@@ -249,9 +249,9 @@ impl AsyncWrite for Transport {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.check_poison()?;
-        ready!(poll_turn(&mut this.turn, cx));
+        ready!(poll_turn(&mut this.sending, cx));
         let outcome = match &mut this.io {
-            Io::Plain(stream) => poll_send(stream, cx, bufs, &this.activity, &mut this.turn),
+            Io::Plain(stream) => poll_send(stream, cx, bufs, &this.activity, &mut this.sending),
             Io::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         };
         this.note_sent(&outcome);

@@ -59,7 +59,7 @@ fn body(reply: &[u8]) -> &[u8] {
 async fn the_peer_gets_the_files_bytes_for_a_marker_that_holds_none() {
     let file = file();
     let server = serve(move |zero_copy| {
-        let marker = zero_copy.unwrap().marker(&file, 10..1000).unwrap();
+        let marker = zero_copy.unwrap().marker(&file, 10..1000, 0).unwrap();
         assert!(marker.len() == 990 && marker.iter().all(|byte| *byte == 0));
         Reply::new(marker.into())
     })
@@ -71,7 +71,7 @@ async fn the_peer_gets_the_files_bytes_for_a_marker_that_holds_none() {
 async fn a_marker_may_be_divided() {
     let file = file();
     let server = serve(move |zero_copy| {
-        let mut first = zero_copy.unwrap().marker(&file, 0..2_000_000).unwrap();
+        let mut first = zero_copy.unwrap().marker(&file, 0..2_000_000, 1_000_000).unwrap();
         let rest = first.split_off(1_234_567);
         let parts = [first, Bytes::from_static(b"between"), rest];
         warp::reply::stream(futures_util::stream::iter(parts.map(Ok::<_, Infallible>))).into_response()
@@ -106,7 +106,7 @@ async fn a_body_that_something_copies_breaks_the_connection_instead_of_being_zer
 async fn parts_in_the_wrong_order_are_not_sent() {
     let file = file();
     let server = serve(move |zero_copy| {
-        let mut first = zero_copy.unwrap().marker(&file, 0..2000).unwrap();
+        let mut first = zero_copy.unwrap().marker(&file, 0..2000, 0).unwrap();
         let rest = first.split_off(1000);
         warp::reply::stream(futures_util::stream::iter([Ok::<_, Infallible>(rest), Ok(first)]))
             .into_response()
@@ -124,7 +124,7 @@ async fn a_marker_of_another_connection_is_not_sent() {
         match kept.take() {
             Some(marker) => Reply::new(Bytes::into(marker)),
             None => {
-                *kept = zero_copy.unwrap().marker(&file, 0..1000);
+                *kept = zero_copy.unwrap().marker(&file, 0..1000, 0);
                 Reply::default()
             }
         }
@@ -136,11 +136,33 @@ async fn a_marker_of_another_connection_is_not_sent() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_file_is_not_held_back() {
+    const TIMES: u32 = 20;
+    /// After so long the kernel sends what waits for a full packet (TCP_CORK, tcp(7)).
+    const HELD_BACK: Duration = Duration::from_millis(200);
+    let file = file();
+    let server = serve(move |zero_copy| {
+        file_reply(OpenFile { file: Arc::clone(&file), volume: None }, whole(), zero_copy)
+    })
+    .await;
+    let mut peer = Peer::connect(&server.server).await;
+    let (begin, length) = (std::time::Instant::now(), content().len());
+    for _ in 0..TIMES {
+        peer.send("GET /file HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let mut reply = Vec::new();
+        while reply.len() < length || body(&reply).len() < length {
+            assert!(peer.0.read_buf(&mut reply).await.unwrap() > 0);
+        }
+    }
+    assert!(begin.elapsed() < TIMES * HELD_BACK / 2, "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
 async fn a_range_that_is_too_long_has_no_marker() {
     let file = file();
     let server = serve(move |zero_copy| {
         let most = LONGEST_MARKER as u64;
-        assert!(zero_copy.as_ref().unwrap().marker(&file, 0..most + 1).is_none());
+        assert!(zero_copy.as_ref().unwrap().marker(&file, 0..most + 1, 0).is_none());
         Reply::new("none".into())
     })
     .await;
@@ -154,7 +176,7 @@ async fn more_readers_than_there_are_markers_get_the_files_bytes() {
     let server = serve(move |zero_copy| {
         let right = zero_copy.clone().unwrap();
         let mut hoard = hoard.lock().unwrap();
-        while let Some(marker) = right.marker(&file, 0..1) {
+        while let Some(marker) = right.marker(&file, 0..1, 0) {
             hoard.push(marker);
         }
         file_reply(OpenFile { file: Arc::clone(&file), volume: None }, whole(), zero_copy)

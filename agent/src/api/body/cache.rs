@@ -21,7 +21,7 @@ use crate::kernel::cached_pages;
 const STRIDE: u64 = 128 * 1024;
 
 /// The same where all pages are there, and what was asked for last may still be on its way.
-const STRIDE_OF_PRESENT: u64 = 1 << 20;
+const STRIDE_OF_PRESENT: u64 = 2 << 20;
 
 /// How far ahead the disk is told to read.
 const AHEAD: u64 = 8 << 20;
@@ -75,7 +75,10 @@ enum Present {
 
 fn present(file: &File, range: &Range<u64>) -> Present {
     let page = rustix::param::page_size() as u64;
-    let Some(length @ 1..) = range.end.checked_sub(range.start) else { return Present::Unknown };
+    // A short part is read at both ends, which is as close as places are elsewhere.
+    let Some(length) = range.end.checked_sub(range.start).filter(|length| *length > STRIDE) else {
+        return Present::Unknown;
+    };
     let wanted = (range.end - 1) / page - range.start / page + 1;
     match cached_pages(file, range.start, length) {
         Ok(0) | Err(_) => Present::Unknown,

@@ -70,7 +70,9 @@ impl Parts {
         }
         let mut rest = self.rest.clone();
         let part = take(&mut rest, LONGEST_MARKER);
-        let Some(marker) = self.zero_copy.marker(&self.open.file, part) else { return self.copy().await };
+        let Some(marker) = self.zero_copy.marker(&self.open.file, part, rest.end - rest.start) else {
+            return self.copy().await;
+        };
         self.rest = rest;
         if !self.rest.is_empty() {
             self.next = match place(&self.open.file, &self.front()) {
