@@ -26,7 +26,7 @@ const PIECE: usize = 256 * 1024;
 const BLOCK: usize = 65_535;
 
 /// Bytes that are looked at to guess whether content compresses, and the number of places they come from.
-const SAMPLE: usize = 16 * 1024;
+const SAMPLE: usize = 8 * 1024;
 const PLACES: usize = 4;
 
 /// Above so many bits in a byte, nothing is to be gained; below, a tenth is gained without looking for repetitions.
@@ -184,8 +184,12 @@ fn sample(content: &[u8]) -> Vec<u8> {
         return content.to_vec();
     };
     let piece = SAMPLE / PLACES;
-    let places = (0..PLACES).map(|place| last * place / (PLACES - 1) + place * piece);
-    places.flat_map(|at| content.get(at..at + piece).unwrap_or_default()).copied().collect()
+    let mut sample = Vec::with_capacity(SAMPLE);
+    for place in 0..PLACES {
+        let at = last * place / (PLACES - 1) + place * piece;
+        sample.extend_from_slice(content.get(at..at + piece).unwrap_or_default());
+    }
+    sample
 }
 
 /// How much a byte says when it is seen by itself (Shannon's entropy).
