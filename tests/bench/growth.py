@@ -6,7 +6,7 @@ from harness.folder import Folder
 from .client import connect, exchange, request
 from .downloads import write
 from .measure import MIB, sampled
-from .trees import clone, finished, populate
+from .trees import cloned, populate
 
 TREES = (1000, 10_000, 50_000)
 FILES = (16 * MIB, 128 * MIB, 1024 * MIB)
@@ -45,7 +45,7 @@ def curves(plan):
 def copy(tree):
     target = Folder(tree.agent)
     target.path.rmdir()
-    finished(tree.agent, clone(tree, target))
+    cloned(tree, target)
 
 
 def download(url):
