@@ -1,13 +1,14 @@
 //! The system interfaces that no crate in this process wraps: landlock(7), seccomp(2), descriptors handed over by
-//! systemd, the project ids of files (ioctl_xfs_fsgetxattr(2)), and what of a file is cached (cachestat). All `unsafe` of the agent is here; what the values
-//! mean is decided by those who call.
+//! systemd, the project ids of files (ioctl_xfs_fsgetxattr(2)), what of a file is cached (cachestat), and records of TLS
+//! in the kernel (Documentation/networking/tls.rst). All `unsafe` of the agent is here; what the values mean is decided by
+//! those who call.
 
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::libc::{self, c_long, sock_filter, sock_fprog};
+use nix::libc::{self, c_int, c_long, c_uint, sock_filter, sock_fprog};
 use rustix::ioctl::{Getter, Opcode, Setter, ioctl, opcode};
 
 /// `struct fsxattr` of linux/fs.h.
@@ -78,7 +79,7 @@ pub(crate) struct Ruleset(OwnedFd);
 /// The version of the kernel's Landlock; `None` where it has none, or it is switched off.
 pub(crate) fn landlock_version() -> Option<u32> {
     const VERSION: usize = 1;
-    let version = call(libc::SYS_landlock_create_ruleset, [0, 0, VERSION, 0]).ok()?;
+    let version = call(libc::SYS_landlock_create_ruleset, [0, 0, VERSION, 0, 0]).ok()?;
     u32::try_from(version).ok()
 }
 
@@ -86,7 +87,7 @@ impl Ruleset {
     /// Begins a set. The kernel takes fields that it doesn't know as long as they are zero.
     pub(crate) fn new(handled: &Handled) -> io::Result<Self> {
         let attributes: *const Handled = handled;
-        let arguments = [attributes as usize, size_of::<Handled>(), 0, 0];
+        let arguments = [attributes as usize, size_of::<Handled>(), 0, 0, 0];
         let fd = call(libc::SYS_landlock_create_ruleset, arguments)?;
         let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
         // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.
@@ -102,12 +103,12 @@ impl Ruleset {
         first.copy_from_slice(&rights.to_ne_bytes());
         second.copy_from_slice(&place.as_fd().as_raw_fd().to_ne_bytes());
         let set = self.0.as_raw_fd() as usize;
-        call(libc::SYS_landlock_add_rule, [set, PATH_BENEATH, rule.as_ptr() as usize, 0]).map(drop)
+        call(libc::SYS_landlock_add_rule, [set, PATH_BENEATH, rule.as_ptr() as usize, 0, 0]).map(drop)
     }
 
     /// Puts the set in force for this thread and all that it starts, for ever.
     pub(crate) fn enforce(self) -> io::Result<()> {
-        call(libc::SYS_landlock_restrict_self, [self.0.as_raw_fd() as usize, 0, 0, 0]).map(drop)
+        call(libc::SYS_landlock_restrict_self, [self.0.as_raw_fd() as usize, 0, 0, 0, 0]).map(drop)
     }
 }
 
@@ -116,7 +117,7 @@ pub(crate) fn filter_system_calls(program: &mut [sock_filter]) -> io::Result<()>
     let length = u16::try_from(program.len()).map_err(io::Error::other)?;
     let filter = sock_fprog { len: length, filter: program.as_mut_ptr() };
     let filter: *const sock_fprog = &filter;
-    call(libc::SYS_seccomp, [libc::SECCOMP_SET_MODE_FILTER as usize, 0, filter as usize, 0]).map(drop)
+    call(libc::SYS_seccomp, [libc::SECCOMP_SET_MODE_FILTER as usize, 0, filter as usize, 0, 0]).map(drop)
 }
 
 /// Takes over a descriptor that the process was started with. At most once for each number.
@@ -130,13 +131,104 @@ pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Sets an option of a socket (setsockopt(2)).
+pub(crate) fn set_option(socket: impl AsFd, level: c_int, name: c_int, value: &[u8]) -> io::Result<()> {
+    let socket = socket.as_fd().as_raw_fd() as usize;
+    let (level, name) = (level as usize, name as usize);
+    call(libc::SYS_setsockopt, [socket, level, name, value.as_ptr() as usize, value.len()]).map(drop)
+}
+
+const SIOCOUTQ: Opcode = libc::TIOCOUTQ as Opcode;
+
+/// Bytes that TCP has to send, or has sent and not seen acknowledged (`SIOCOUTQ`, tcp(7)).
+pub(crate) fn unacknowledged(socket: impl AsFd) -> io::Result<usize> {
+    // SAFETY: SIOCOUTQ writes one int, of which every bit pattern is a value.
+    let bytes = unsafe { ioctl(socket, Getter::<SIOCOUTQ, c_int>::new()) }?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// `struct user_msghdr` of linux/socket.h, with one part and one piece of ancillary data.
+#[repr(C)]
+struct Message {
+    name: usize,
+    name_length: c_int,
+    parts: usize,
+    part_count: usize,
+    ancillary: usize,
+    ancillary_length: usize,
+    flags: c_uint,
+}
+
+/// `struct cmsghdr` with one byte in it, the type of a TLS record (RFC 8446 section 5.1).
+#[repr(C)]
+struct RecordType {
+    length: usize,
+    level: c_int,
+    what: c_int,
+    record: u8,
+    padding: [u8; 7],
+}
+
+impl RecordType {
+    /// Header and byte, without what aligns the next one.
+    const LENGTH: usize = size_of::<Self>() - 7;
+
+    fn new(what: c_int, record: u8) -> Self {
+        RecordType { length: Self::LENGTH, level: libc::SOL_TLS, what, record, padding: [0; 7] }
+    }
+}
+
+/// Sends one TLS record of this type by a socket that has the keys for it. Never waits.
+pub(crate) fn send_record(socket: impl AsFd, record: u8, content: &[u8]) -> io::Result<usize> {
+    let mut kind = RecordType::new(libc::TLS_SET_RECORD_TYPE, record);
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    transfer(libc::SYS_sendmsg, socket, content.as_ptr() as usize, content.len(), &mut kind, flags)
+}
+
+/// Receives from one TLS record, or from several of data, of whatever type is next: that type and the number of bytes.
+/// Without a type nothing was received: the peer's TCP has ended. Never waits.
+pub(crate) fn receive_record(socket: impl AsFd, content: &mut [u8]) -> io::Result<(Option<u8>, usize)> {
+    let mut kind = RecordType::new(0, 0);
+    let address = content.as_mut_ptr() as usize;
+    let received =
+        transfer(libc::SYS_recvmsg, socket, address, content.len(), &mut kind, libc::MSG_DONTWAIT)?;
+    Ok(((kind.what == libc::TLS_GET_RECORD_TYPE).then_some(kind.record), received))
+}
+
+/// Both ways: `length` bytes at `content`, which the caller has borrowed for it.
+fn transfer(
+    number: c_long,
+    socket: impl AsFd,
+    content: usize,
+    length: usize,
+    kind: &mut RecordType,
+    flags: c_int,
+) -> io::Result<usize> {
+    // One struct iovec.
+    let part = [content, length];
+    let kind: *mut RecordType = kind;
+    let mut message = Message {
+        name: 0,
+        name_length: 0,
+        parts: part.as_ptr() as usize,
+        part_count: 1,
+        ancillary: kind as usize,
+        ancillary_length: size_of::<RecordType>(),
+        flags: 0,
+    };
+    let message: *mut Message = &mut message;
+    let socket = socket.as_fd().as_raw_fd() as usize;
+    let count = call(number, [socket, message as usize, flags as usize, 0, 0])?;
+    usize::try_from(count).map_err(io::Error::other)
+}
+
 /// A system call that gives a number or fails.
-fn call(number: c_long, arguments: [usize; 4]) -> io::Result<c_long> {
-    let [a, b, c, d] = arguments;
-    // SAFETY: only the functions above call this. Their arguments are numbers, or addresses of values that they own
-    // until it returns and that have the layout which the call of this number documents; none of these calls keeps an
-    // address or writes to one.
-    match unsafe { libc::syscall(number, a, b, c, d) } {
+fn call(number: c_long, arguments: [usize; 5]) -> io::Result<c_long> {
+    let [a, b, c, d, e] = arguments;
+    // SAFETY: only the functions above call this. Their arguments are numbers, or addresses of values that they own or
+    // have borrowed until it returns and that have the layout which the call of this number documents; none of these
+    // calls keeps an address, and recvmsg alone writes to some, of values that are borrowed for that.
+    match unsafe { libc::syscall(number, a, b, c, d, e) } {
         -1 => Err(io::Error::last_os_error()),
         result => Ok(result),
     }
@@ -151,6 +243,7 @@ mod tests {
         assert_eq!(size_of::<FsXattr>(), 28);
         assert_eq!((GET, SET), (0x801c_581f, 0x401c_5820));
         assert_eq!(size_of::<Handled>(), 24);
+        assert_eq!((size_of::<Message>(), size_of::<RecordType>(), RecordType::LENGTH), (56, 24, 17));
     }
 
     #[test]

@@ -124,7 +124,8 @@ fn read(origin: &Origin, old: &Config) -> Result<Next, Vec<String>> {
     let kept = config.keep_fixed(old);
     let mut mistakes = Vec::new();
     let mut load = |api: &str, files: &Option<Tls>| {
-        let loaded = files.as_ref().map(|files| tls::load(api, &files.cert, &files.privkey)).transpose();
+        let loaded =
+            files.as_ref().map(|files| tls::load(api, &files.cert, &files.privkey, files.kernel)).transpose();
         loaded.unwrap_or_else(|error| {
             mistakes.push(error.to_string());
             None

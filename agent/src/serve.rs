@@ -144,7 +144,7 @@ impl Socket {
         tls: Option<&Tls>,
         given: Option<TcpListener>,
     ) -> Result<Self, StartError> {
-        let tls = tls.map(|files| tls::load(api, &files.cert, &files.privkey)).transpose()?;
+        let tls = tls.map(|files| tls::load(api, &files.cert, &files.privkey, files.kernel)).transpose()?;
         let bind = || listener::bind(&format!("{api}.{key}"), &address.host, address.port);
         Ok(Socket { tcp: given.map_or_else(bind, Ok)?, tls })
     }
@@ -314,6 +314,7 @@ fn log_listener(api: &str, listener: &Listener) {
         api,
         address = address.as_deref().unwrap_or("unknown"),
         tls = listener.is_tls(),
+        kernel_tls = listener.kernel_tls(),
         "listening"
     );
 }

@@ -45,6 +45,8 @@ pub struct Tls {
     pub cert: PathBuf,
     /// `ssl-privkey`: the private key.
     pub privkey: PathBuf,
+    /// `ssl-kernel`: leave the encryption of connections to the kernel where it can do that.
+    pub kernel: bool,
 }
 
 impl Api {
@@ -104,6 +106,7 @@ fn shared_secret(s: &Section<'_>) -> Secret {
 impl Tls {
     fn read(s: &Section<'_>) -> Option<Self> {
         let enabled = s.value_or("ssl-enabled", false);
+        let kernel = s.value_or("ssl-kernel", true);
         let files = [s.value::<PathBuf>("ssl-cert"), s.value::<PathBuf>("ssl-privkey")];
         if !enabled {
             return None;
@@ -112,7 +115,7 @@ impl Tls {
         let cert = tls_file(s, "ssl-cert", cert);
         let privkey = tls_file(s, "ssl-privkey", privkey);
         warn_if_world_readable(s, privkey.as_ref());
-        Some(Self { cert: cert?, privkey: privkey? })
+        Some(Self { cert: cert?, privkey: privkey?, kernel })
     }
 }
 

@@ -43,7 +43,7 @@ impl Choice for Fsync {
 pub struct Download {
     /// Directories below which a token's `unmanaged_path` may lie, absolute; empty means that it is not honoured.
     pub unmanaged_roots: Vec<PathBuf>,
-    /// Whether files are sent by `sendfile(2)` where there is no TLS, instead of through buffers.
+    /// Whether files are sent by `sendfile(2)` where there is no TLS or the kernel does it, instead of through buffers.
     pub zero_copy: bool,
     /// The path of the web server's internal location that holds each volume's directory under the volume's name,
     /// without a slash at its end. None: the agent sends every file itself.

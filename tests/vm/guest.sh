@@ -18,6 +18,9 @@ if [[ $root == thin ]]; then
     $busybox ifconfig lo 127.0.0.1 up
 fi
 
+for module in /control/module-*.ko; do
+    [[ ! -e $module ]] || $busybox insmod "$module" || fail "cannot load $module"
+done
 while read -r device directory options; do
     [[ $directory != - ]] || continue
     mkdir -p "$directory"

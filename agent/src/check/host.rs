@@ -20,10 +20,17 @@ const PUBLISHED: [&str; 3] =
 pub(super) fn check_tls(config: &Config, report: &mut Report) {
     for (api, files) in [("api.client", &config.api.client.tls), ("api.manager", &config.api.manager.tls)] {
         let Some(files) = files else { continue };
-        report.add(match tls::load(api, &files.cert, &files.privkey) {
-            Ok(_) => Finding::ok(format!("{api}.ssl-cert"), "certificate and private key belong together"),
-            Err(error) => Finding::problem(error.key.clone(), error.to_string()),
-        });
+        match tls::load(api, &files.cert, &files.privkey, files.kernel) {
+            Ok(config) => {
+                report.add(Finding::ok(
+                    format!("{api}.ssl-cert"),
+                    "certificate and private key belong together",
+                ));
+                let used = format!("the kernel encrypts: {}", tls::kernel(&config));
+                report.add(Finding::ok(format!("{api}.ssl-kernel"), used));
+            }
+            Err(error) => report.add(Finding::problem(error.key.clone(), error.to_string())),
+        }
     }
 }
 

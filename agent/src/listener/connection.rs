@@ -19,6 +19,8 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::exchange::Exchanges;
+use super::ktls::{self, Kernel};
+use super::records::shake_hands;
 use super::stop::{Stage, Stopping};
 use super::transport::{Activity, Io, Transport};
 use super::{Held, Limits, Shared};
@@ -72,9 +74,10 @@ pub(super) async fn serve(
         }
     };
     let activity = Arc::new(Activity::default());
+    let zero_copy = io.sends_files();
     let transport = Transport::new(io, Arc::clone(&activity), &shared.limits);
-    let service =
-        Exchanges { shared: Arc::clone(&shared), activity: Arc::clone(&activity), peer, secure, routes };
+    let (shared_too, activity_too) = (Arc::clone(&shared), Arc::clone(&activity));
+    let service = Exchanges { shared: shared_too, activity: activity_too, peer, secure, zero_copy, routes };
     let mut connection = protocol(&shared.limits).serve_connection(TokioIo::new(transport), service);
 
     let mut end = End::NotYet;
@@ -120,12 +123,21 @@ fn protocol(limits: &Limits) -> http1::Builder {
 
 async fn handshake(stream: TcpStream, tls: Option<TlsAcceptor>, limit: Duration) -> io::Result<Io> {
     let Some(tls) = tls else { return Ok(Io::Plain(stream)) };
-    let stream = timeout(limit, tls.accept(stream)).await??;
-    Ok(Io::Tls(Box::new(stream)))
+    if !tls.config().enable_secret_extraction {
+        let stream = timeout(limit, tls.accept(stream)).await??;
+        return Ok(Io::Tls(Box::new(stream)));
+    }
+    let mut session = timeout(limit, shake_hands(&stream, tls.config())).await??;
+    if ktls::can_have(&stream, &mut session) {
+        return Ok(Io::Kernel(Kernel::new(stream, session)?));
+    }
+    // The handshake is over; this only puts stream and session together.
+    Ok(Io::Tls(Box::new(tls.accept_with(stream, |fresh| *fresh = session).await?)))
 }
 
 /// Ends a connection on our side, then waits a moment for the peer to do the same.
 async fn finish(mut transport: Transport, activity: &Activity) {
+    transport.settle().await;
     let ended = timeout(LINGER, async {
         if activity.head_late() {
             transport.write_all(TOO_SLOW).await?;

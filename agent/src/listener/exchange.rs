@@ -51,6 +51,8 @@ pub(super) struct Exchanges {
     pub(super) activity: Arc<Activity>,
     pub(super) peer: SocketAddr,
     pub(super) secure: bool,
+    /// Whether the connection sends files by itself.
+    pub(super) zero_copy: bool,
     pub(super) routes: Arc<Routes>,
 }
 
@@ -71,7 +73,7 @@ impl Service<Request<Incoming>> for Exchanges {
             secure: self.secure,
             from_trusted_proxy: from_proxy,
             request_id,
-            zero_copy: (!self.secure).then(|| ZeroCopy::of(&self.activity)),
+            zero_copy: self.zero_copy.then(|| ZeroCopy::of(&self.activity)),
         });
         let exchange = Exchange::listed(entry, Arc::clone(&self.activity));
         if let Some(problem) = too_large(&head, &self.shared.limits) {
@@ -114,6 +116,9 @@ where
     headers.insert(SERVER, SERVER_NAME);
     if let Ok(id) = HeaderValue::from_str(&exchange.entry.request_id) {
         headers.insert(REQUEST_ID, id);
+    }
+    if exchange.activity.is_worn() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     exchange.replied.store(true, Ordering::Release);
     Ok(ReplyBody::dress(reply, exchange))

@@ -10,7 +10,9 @@ mod admission;
 mod bind;
 mod connection;
 mod exchange;
+mod ktls;
 mod marker;
+mod records;
 mod request_id;
 mod sendfile;
 mod stop;
@@ -84,7 +86,7 @@ pub struct Connection {
     pub from_trusted_proxy: bool,
     /// The request's id, as in the access log and the reply.
     pub request_id: Arc<str>,
-    /// How to send files without copying them; not over TLS.
+    /// How to send files without copying them; over TLS only where the kernel makes its records.
     pub zero_copy: Option<ZeroCopy>,
 }
 
@@ -168,6 +170,11 @@ impl Listener {
     /// Whether connections are TLS.
     pub fn is_tls(&self) -> bool {
         self.terms.present().tls.is_some()
+    }
+
+    /// For TLS, whether the kernel makes the records, and why not.
+    pub fn kernel_tls(&self) -> Option<String> {
+        self.terms.present().tls.map(|tls| tls::kernel(tls.config()))
     }
 
     /// Accepts and serves connections until `stopping` says otherwise. Returns when the last connection has

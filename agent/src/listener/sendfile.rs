@@ -1,4 +1,5 @@
-//! Writing to a TCP socket when there may be markers among the buffers.
+//! Writing to a TCP socket when there may be markers among the buffers. Where the kernel does TLS, the same calls send
+//! records.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -9,6 +9,8 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 
+use super::ktls;
+
 /// Why the TLS files of a listener cannot be used. The sentence names the configuration key.
 #[derive(Debug, Error)]
 #[error("{key}: {}: {reason}", path.display())]
@@ -22,8 +24,9 @@ pub struct TlsError {
 }
 
 /// Loads a listener's certificate chain (server first) and private key. `api` is the configuration table of the
-/// listener, such as `api.client`. Only HTTP/1.1 is offered by ALPN (RFC 7301).
-pub fn load(api: &str, chain: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+/// listener, such as `api.client`. Only HTTP/1.1 is offered by ALPN (RFC 7301). With `kernel`, connections are handed to
+/// the kernel after their handshake where it can have them; the first call finds that out and must come before the sandbox.
+pub fn load(api: &str, chain: &Path, key: &Path, kernel: bool) -> Result<Arc<ServerConfig>, TlsError> {
     let certificate =
         |reason: String| TlsError { key: format!("{api}.ssl-cert"), path: chain.to_owned(), reason };
     let private =
@@ -56,7 +59,24 @@ pub fn load(api: &str, chain: &Path, key: &Path) -> Result<Arc<ServerConfig>, Tl
             other => private(other.to_string()),
         })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // This alone tells the listener to use the kernel.
+    config.enable_secret_extraction = ktls::taken().is_ok() && kernel;
     Ok(Arc::new(config))
+}
+
+/// Whether the kernel makes the records of such connections, and why not, for the log.
+pub fn kernel(config: &ServerConfig) -> String {
+    match ktls::taken() {
+        Err(reason) => format!("no: {reason}"),
+        Ok(_) if !config.enable_secret_extraction => "no: ssl-kernel is false".into(),
+        Ok(taken) => {
+            let suites = config.crypto_provider().cipher_suites.iter().map(|suite| suite.suite());
+            match suites.filter(|suite| !taken.contains(suite)).collect::<Vec<_>>() {
+                refused if refused.is_empty() => "yes".into(),
+                refused => format!("yes, but for {refused:?}"),
+            }
+        }
+    }
 }
 
 fn reason(error: &pem::Error) -> String {
@@ -86,7 +106,7 @@ mod tests {
 
     fn error_for(chain: &str, key: &str) -> String {
         let files = files(chain, key);
-        load("api.client", &files.chain, &files.key).unwrap_err().to_string()
+        load("api.client", &files.chain, &files.key, true).unwrap_err().to_string()
     }
 
     fn pair() -> (String, String) {
@@ -98,7 +118,7 @@ mod tests {
     fn a_matching_pair_is_loaded_for_http1_only() {
         let (chain, key) = pair();
         let files = files(&chain, &key);
-        let config = load("api.client", &files.chain, &files.key).unwrap();
+        let config = load("api.client", &files.chain, &files.key, true).unwrap();
         assert_eq!(config.alpn_protocols, [b"http/1.1".to_vec()]);
     }
 
@@ -121,7 +141,8 @@ mod tests {
             no_key.starts_with("api.client.ssl-privkey: ") && no_key.contains("no private key"),
             "{no_key}"
         );
-        let missing = load("api.manager", Path::new("/nonexistent"), Path::new("/nonexistent")).unwrap_err();
+        let missing =
+            load("api.manager", Path::new("/nonexistent"), Path::new("/nonexistent"), true).unwrap_err();
         assert!(
             missing
                 .to_string()

@@ -1,7 +1,8 @@
 //! The byte stream below HTTP: plain TCP or TLS, with the time limits that HTTP itself does not know.
 //!
-//! All bytes of a connection pass through [`Transport`], and nothing else holds the socket. On a plain connection
-//! a buffer that only names a file's bytes ([`super::marker`]) leaves by `sendfile(2)`; TLS always copies.
+//! All bytes of a connection pass through [`Transport`], and nothing else holds the socket. On a plain connection, and
+//! where the kernel does TLS, a buffer that only names a file's bytes ([`super::marker`]) leaves by `sendfile(2)`; TLS
+//! by rustls always copies.
 //!
 //! Three clocks run here. A request's head must be complete in a fixed time after its first byte (after the accept
 //! for the first request); between requests a connection may rest for longer; and whoever does not take our bytes
@@ -21,6 +22,7 @@ use tokio::time::{Duration, Instant, Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 
 use super::Limits;
+use super::ktls::Kernel;
 use super::sendfile::{Sending, poll_send, poll_turn};
 use crate::vfolder::upload::share::{Portion, portion};
 
@@ -33,6 +35,7 @@ pub(super) struct Activity {
     running: AtomicU64,
     head_late: AtomicBool,
     poisoned: AtomicBool,
+    worn: AtomicBool,
     received: AtomicU64,
     sent: AtomicU64,
 }
@@ -71,6 +74,21 @@ impl Activity {
         self.poisoned.store(true, Ordering::Release);
     }
 
+    /// Whether nothing more is sent.
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Acquire)
+    }
+
+    /// The connection should take no more requests.
+    pub(super) fn wear(&self) {
+        self.worn.store(true, Ordering::Release);
+    }
+
+    /// Whether the reply that is under way should be the connection's last.
+    pub(super) fn is_worn(&self) -> bool {
+        self.worn.load(Ordering::Acquire)
+    }
+
     /// Bytes received and sent so far.
     pub(super) fn bytes(&self) -> (u64, u64) {
         (self.received.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed))
@@ -82,15 +100,23 @@ impl Activity {
 pub(super) enum Io {
     /// TCP.
     Plain(TcpStream),
-    /// TLS over TCP.
+    /// TLS over TCP, by rustls.
     Tls(Box<TlsStream<TcpStream>>),
+    /// TLS over TCP, by the kernel.
+    Kernel(Kernel),
 }
 
 impl Io {
+    /// Whether it sends the bytes of a file that a marker stands for.
+    pub(super) fn sends_files(&self) -> bool {
+        !matches!(self, Io::Tls(_))
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Io::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Io::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Io::Kernel(kernel) => kernel.poll_read(cx, buf),
         }
     }
 }
@@ -129,6 +155,16 @@ impl Transport {
             read_clock: Clock::default(),
             write_clock: Clock::default(),
             sending: Sending::default(),
+        }
+    }
+
+    /// Waits until what was sent is on its way for sure, as long as the peer takes some of it. Before a shutdown.
+    pub(super) async fn settle(&self) {
+        if let Io::Kernel(kernel) = &self.io
+            && !self.activity.is_poisoned()
+        {
+            // Whatever fails here fails for a peer that is gone.
+            let _ = kernel.settle(self.write_timeout).await;
         }
     }
 
@@ -200,15 +236,17 @@ impl Transport {
     }
 
     fn check_poison(&self) -> io::Result<()> {
-        if self.activity.poisoned.load(Ordering::Acquire) {
+        if self.activity.is_poisoned() {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the reply cannot be completed"));
         }
         Ok(())
     }
 
-    fn note_sent(&self, outcome: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(count)) = outcome {
-            self.activity.sent.fetch_add(*count as u64, Ordering::Relaxed);
+    fn note_sent(&mut self, outcome: &Poll<io::Result<usize>>) {
+        let Poll::Ready(Ok(count)) = outcome else { return };
+        self.activity.sent.fetch_add(*count as u64, Ordering::Relaxed);
+        if let Io::Kernel(kernel) = &mut self.io {
+            kernel.note_sent(*count, &self.activity);
         }
     }
 }
@@ -253,6 +291,7 @@ impl AsyncWrite for Transport {
         let outcome = match &mut this.io {
             Io::Plain(stream) => poll_send(stream, cx, bufs, &this.activity, &mut this.sending),
             Io::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Io::Kernel(kernel) => poll_send(&mut kernel.stream, cx, bufs, &this.activity, &mut this.sending),
         };
         this.note_sent(&outcome);
         this.watch_write(cx, outcome)
@@ -267,6 +306,7 @@ impl AsyncWrite for Transport {
         let outcome = match &mut this.io {
             Io::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Kernel(kernel) => Pin::new(&mut kernel.stream).poll_flush(cx),
         };
         this.watch_write(cx, outcome)
     }
@@ -276,6 +316,7 @@ impl AsyncWrite for Transport {
         let outcome = match &mut this.io {
             Io::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Io::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Kernel(kernel) => kernel.poll_shutdown(cx),
         };
         this.watch_write(cx, outcome)
     }

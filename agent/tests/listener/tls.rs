@@ -18,15 +18,24 @@ fn pair() -> Pair {
     let (chain, key) = (dir.path().join("chain.pem"), dir.path().join("key.pem"));
     std::fs::write(&chain, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    Pair { config: tls::load("api.client", &chain, &key).unwrap(), certificate: made.cert.der().clone() }
+    Pair {
+        config: tls::load("api.client", &chain, &key, true).unwrap(),
+        certificate: made.cert.der().clone(),
+    }
 }
 
 fn connector(trusted: CertificateDer<'static>) -> TlsConnector {
+    connector_for(trusted, rustls::DEFAULT_VERSIONS)
+}
+
+fn connector_for(
+    trusted: CertificateDer<'static>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(trusted).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     TlsConnector::from(Arc::new(config))
@@ -48,8 +57,9 @@ async fn requests_are_served_over_tls_as_http1() {
 }
 
 #[tokio::test]
-async fn over_tls_no_handler_may_send_without_copying() {
+async fn over_tls_handlers_may_send_without_copying_where_the_kernel_encrypts() {
     let pair = pair();
+    let expected = tls::kernel(&pair.config).starts_with("yes").to_string();
     let routes = warp::ext::get::<Connection>()
         .map(|connection: Connection| Reply::new(format!("{:?}", connection.zero_copy.is_some()).into()));
     let server = start_routes(limits(), Some(pair.config), Arc::new(|_| false), routes.boxed());
@@ -59,7 +69,31 @@ async fn over_tls_no_handler_may_send_without_copying() {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut reply = String::new();
     timeout(LONG, stream.read_to_string(&mut reply)).await.unwrap().unwrap();
-    assert!(reply.ends_with("false"), "{reply}");
+    assert!(reply.ends_with(&expected), "{reply}");
+}
+
+/// As if the kernel were to have them: where it can't after all, rustls must have missed nothing.
+#[tokio::test]
+async fn connections_that_the_kernel_cannot_have_stay_with_rustls() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let pair = pair();
+        let mut config = ServerConfig::clone(&pair.config);
+        config.enable_secret_extraction = true;
+        let server = start_with(limits(), Some(Arc::new(config)), Arc::new(|_| false));
+        let connector = connector_for(pair.certificate, &[version]);
+        for _ in 0..3 {
+            let stream = TcpStream::connect(server.address).await.unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            let mut stream = connector.connect(name, stream).await.unwrap();
+            stream.write_all(format!("{}{}", get("/peer"), get("/hello")).as_bytes()).await.unwrap();
+            stream.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+            let mut replies = Vec::new();
+            timeout(LONG, stream.read_to_end(&mut replies)).await.unwrap().unwrap();
+            assert!(replies.len() > 20 * 4096 && replies.ends_with(b"0\r\n\r\n"));
+            assert_eq!(replies.windows(12).filter(|twelve| twelve == b"HTTP/1.1 200").count(), 3);
+        }
+        assert!(!server.metrics.render().unwrap().contains(r#"tls_handshakes_failed_total{api="client"} 1"#));
+    }
 }
 
 #[tokio::test]
