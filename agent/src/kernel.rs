@@ -131,6 +131,18 @@ pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Has the C library's allocator keep up to so many bytes of freed memory for each of its pools, and take blocks of up to
+/// that size from them (mallopt(3)). Other C libraries are left as they are.
+pub(crate) fn keep_freed_memory(bytes: c_int) {
+    #[cfg(target_env = "gnu")]
+    for parameter in [libc::M_TRIM_THRESHOLD, libc::M_MMAP_THRESHOLD] {
+        // SAFETY: the call sets a number within the allocator, which has a lock for that.
+        unsafe { libc::mallopt(parameter, bytes) };
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = bytes;
+}
+
 /// Sets an option of a socket (setsockopt(2)).
 pub(crate) fn set_option(socket: impl AsFd, level: c_int, name: c_int, value: &[u8]) -> io::Result<()> {
     let socket = socket.as_fd().as_raw_fd() as usize;
