@@ -9,6 +9,7 @@ from .measure import MIB, sampled
 from .trees import cloned, populate
 
 TREES = (1000, 10_000, 50_000)
+CALLS = 100
 FILES = (16 * MIB, 128 * MIB, 1024 * MIB)
 
 
@@ -19,7 +20,7 @@ def curves(plan):
         folder = Folder(agent)
         pid = [agent.process.pid]
         cost = lambda action: min(sampled(pid, lambda: (action(), 1)[1]).cpu for _ in range(3)) * 1000
-        lists, usages, clones, downloads = [], [], [], []
+        lists, usages, clones, scopes, downloads = [], [], [], [], []
         for count in (size // scale for size in TREES):
             flat = folder.path / f"flat-{count}"
             flat.mkdir()
@@ -30,6 +31,7 @@ def curves(plan):
             populate(tree.path / "tree", count, [64])
             usages.append((count, cost(tree.usage)))
             clones.append((count, cost(lambda tree=tree: copy(tree))))
+            scopes.append((count, cost(lambda tree=tree: [describe(tree) for _ in range(CALLS)])))
         for size in (size // scale for size in FILES):
             write(folder.path / f"{size}", size)
             url = folder.download_url(f"{size}")
@@ -38,6 +40,7 @@ def curves(plan):
         "list, entries": lists,
         "usage, files": usages,
         "clone, files": clones,
+        f"{CALLS} looks at a quota scope, files in it": scopes,
         "download, KiB": downloads,
     }
 
@@ -46,6 +49,10 @@ def copy(tree):
     target = Folder(tree.agent)
     target.path.rmdir()
     cloned(tree, target)
+
+
+def describe(tree):
+    tree.agent.call("GET", "/quota-scope", volume=tree.volume, qsid=tree.scope)
 
 
 def download(url):
