@@ -11,12 +11,14 @@ from urllib.parse import urlsplit
 from bench.client import request
 from harness.folder import Folder
 from hold import latency
+from hold.dribble import PERIOD
 from hold.guarded import LONG, Guarded, table
 from hold.http import request as ask
 
 UPLOADS, BODIES, HEADS = 2500, 1250, 1250
 REQUESTS = 20_000 if LONG else 3000
 MOST_MEMORY = 200 << 20
+HEADER_TIMEOUT = 10
 CROWD, PLACES = 10_000, 500
 # Longer than any of the pauses; what is measured is that it does no harm, not that it is cut off.
 PATIENT = '[limits]\nuploads-per-vfolder = 100000\nbody-idle-timeout = "10m"\n'
@@ -57,7 +59,7 @@ def test_5000_slow_peers_cost_others_nothing(capsys):
     with Guarded(tables=PATIENT) as agent, Guarded(tables=PATIENT) as twin:
         with Dribblers(agent) as dribblers:
             # Until those that are too slow with their heads have been cut off once and have come again.
-            time.sleep(6)
+            time.sleep(HEADER_TIMEOUT + PERIOD + 1)
             beside, alone = latency.compare(agent, twin, REQUESTS)
             memory, _ = agent.resident()
             descriptors = agent.descriptors()
