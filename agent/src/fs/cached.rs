@@ -20,7 +20,12 @@ use super::stat::{FileKind, Stat};
 const RESOLVE: ResolveFlags = ResolveFlags::CACHED.union(ResolveFlags::NO_SYMLINKS);
 
 /// File systems that open a known file without a word to anyone else: ext2 to ext4, XFS, Btrfs, tmpfs (statfs(2)).
-const LOCAL: [u64; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994];
+const LOCAL: [u64; 4] = [0xef53, XFS_MAGIC, 0x9123_683e, TMPFS_MAGIC];
+
+/// What fstatfs(2) calls XFS.
+pub(crate) const XFS_MAGIC: u64 = 0x5846_5342;
+/// What fstatfs(2) calls tmpfs.
+pub(crate) const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// Opens a regular file for reading, by a directory of the configuration and relative paths one after the other.
 ///

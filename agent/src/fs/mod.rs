@@ -18,6 +18,7 @@ mod stepwise;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use cached::{TMPFS_MAGIC, XFS_MAGIC};
 pub use dir::{Capacity, Dir};
 pub(crate) use entries::Batch;
 pub use entries::{Entries, Entry};

@@ -18,7 +18,7 @@ use super::descent::{Descent, Left, open_entered};
 use super::pool::{self, Pool};
 use super::report::{Problem, Problems};
 use super::usage::moved;
-use crate::fs::{Dir, Entry, FileKind, Name, Stat};
+use crate::fs::{Dir, Entry, FileKind, Name, Stat, TMPFS_MAGIC, XFS_MAGIC};
 
 /// How often a directory is emptied again because somebody put something into it.
 const TRIES: u32 = 8;
@@ -81,10 +81,8 @@ fn run(
 /// How many threads the file system has a use for. XFS frees files in the background and tmpfs under one lock, so that a
 /// third thread there only takes time from the others.
 fn useful_threads(dir: &Dir) -> usize {
-    const XFS_SUPER_MAGIC: u64 = 0x5846_5342;
-    const TMPFS_MAGIC: u64 = 0x0102_1994;
     match rustix::fs::fstatfs(dir).map(|figures| figures.f_type as u64) {
-        Ok(XFS_SUPER_MAGIC | TMPFS_MAGIC) => 2,
+        Ok(XFS_MAGIC | TMPFS_MAGIC) => 2,
         _ => usize::MAX,
     }
 }

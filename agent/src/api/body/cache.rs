@@ -13,6 +13,7 @@ use rustix::fs::{Advice, fadvise, fstatfs};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::buffers::Buffer;
+use crate::fs::TMPFS_MAGIC;
 use crate::kernel::cached_pages;
 
 /// The distance between the places that are read where the number of pages is not known. The cache is filled and
@@ -100,7 +101,6 @@ fn peek(file: &File, at: u64) -> Place {
 
 /// tmpfs(5) takes no `RWF_NOWAIT`, and has no other place than memory.
 fn is_memory(file: &File) -> bool {
-    const TMPFS_MAGIC: u64 = 0x0102_1994;
     fstatfs(file).is_ok_and(|figures| figures.f_type as u64 == TMPFS_MAGIC)
 }
 
